@@ -289,6 +289,8 @@ mod tests {
 
     const NOW: u64 = 1_800_000_000;
 
+    type Case = (&'static str, Error, fn(&mut Builder));
+
     fn key(seed: u8) -> SigningKey {
         SigningKey::from_seed(&Zeroizing::new([seed; 32])).unwrap()
     }
@@ -355,7 +357,7 @@ mod tests {
     #[test]
     fn each_thing_that_a_parser_lets_through_is_refused() {
         let (from, until) = (NOW - 30, NOW + 300);
-        let table: [(&str, Error, fn(&mut Builder)); 8] = [
+        let table: [Case; 8] = [
             ("cert_host_type", Error::Type, |b| {
                 b.cert_type(CertType::Host).unwrap().valid_principal("web-1").unwrap();
                 b.extension("grant", "{}").unwrap();
