@@ -1,1 +1,25 @@
-//! Being laid.
+//! The evidence: one log per tier, of JSON lines that are chained by their hashes and only ever appended to.
+//!
+//! [`Log`] writes, from many processes at once; verify judges copies of logs without any key or access to
+//! where they came from; [`replay`](replay()) tells the story of one task out of them. The spec is docs/spec/record.md.
+
+mod clock;
+mod error;
+mod folder;
+mod lock;
+mod log;
+mod record;
+mod rights;
+mod strangers;
+mod tail;
+
+pub mod show;
+
+pub use clock::{Machine, Moment, Outside, rfc3339};
+pub use error::Error;
+pub use log::{Log, Pending, Setup, Who};
+pub use record::{
+    Approval, Cert, Decision, Draft, Envelope, Event, MAX_LINE, Output, Record, Tier, Torn, VERSION, Witness,
+};
+pub use rights::{Own, Rights};
+pub use strangers::Strangers;

@@ -1,0 +1,644 @@
+//! A log that many processes append to at once.
+//!
+//! Promises: records are in one order without gaps; [`Log::append`] returns only after its record is durable; where a
+//! record cannot be written nothing is lost of what was; a write that was cut off is set aside and named by the next
+//! record. Never: cuts, renames or rewrites a byte; holds the lock while the disk works, but to begin a segment.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, OFlag, fallocate};
+use wire::ids::{Digest, Head};
+
+use crate::clock::{Machine, Outside, rfc3339};
+use crate::error::Error;
+use crate::folder::Folder;
+use crate::lock;
+use crate::record::{self, Draft, Envelope, Event, MAX_LINE, Tier, VERSION};
+use crate::rights::Rights;
+use crate::tail::{Tail, head_of};
+
+/// A segment is not continued beyond this length, in bytes.
+const SEGMENT: u64 = 64 << 20;
+
+/// Space kept free behind every record that is not a result: 64 results of full length.
+const RESERVE: u64 = 64 * MAX_LINE as u64;
+
+/// Whose log it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Who {
+    /// The tier.
+    pub tier: Tier,
+    /// Which of that tier: the name of the target or relay, or the CA's host.
+    pub host: String,
+    /// The build that writes, `wire::build::ID`.
+    pub build: String,
+}
+
+/// What tests set otherwise. Nothing of it can be configured.
+pub struct Setup {
+    /// Length at which a new segment begins, in bytes.
+    pub segment_bytes: u64,
+    /// Longest wait for the lock.
+    pub lock_wait: Duration,
+    /// Time and randomness.
+    pub outside: Box<dyn Outside>,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            segment_bytes: SEGMENT,
+            lock_wait: lock::WAIT,
+            outside: Box::new(Machine),
+        }
+    }
+}
+
+/// A log, open for appending. Other processes may have it open too.
+pub struct Log {
+    folder: Folder,
+    lock: File,
+    who: Who,
+    setup: Setup,
+    boot_id: String,
+    /// Where the log ended when this process last held the lock; none after a failure, so that it is found anew.
+    tail: Option<Tail>,
+    /// The newest record that this process knows.
+    head: Head,
+}
+
+/// A record that is written and not yet durable.
+#[must_use = "nothing may be done that a record announces before it is durable"]
+pub struct Pending {
+    file: Arc<File>,
+    head: Head,
+}
+
+impl Pending {
+    /// Waits until the record is durable.
+    ///
+    /// # Errors
+    /// [`Error::Io`]: the record stands in the log, but may be gone after a power failure.
+    pub fn settle(self) -> Result<Head, Error> {
+        self.file.sync_data().map_err(Error::io("make a record durable"))?;
+        Ok(self.head)
+    }
+}
+
+impl Log {
+    /// Opens the log in `folder`, and begins it when the folder is empty. `lock` is a file outside of the folder, made
+    /// when it is missing. Both are opened now, once; segments are opened later, beneath the folder, with `rights`.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub fn open(folder: &Path, lock: &Path, who: Who, rights: Box<dyn Rights>) -> Result<Self, Error> {
+        Self::open_with(folder, lock, who, rights, Setup::default())
+    }
+
+    /// [`Log::open`], for tests.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub fn open_with(
+        folder: &Path,
+        lock: &Path,
+        who: Who,
+        rights: Box<dyn Rights>,
+        setup: Setup,
+    ) -> Result<Self, Error> {
+        let folder = Folder::open(folder, rights)?;
+        let lock = open_own(lock, folder.rights()).map_err(Error::io("open the lock of the log"))?;
+        let boot_id = setup.outside.boot_id().map_err(Error::io("read the boot id"))?;
+        let held = lock::take(&lock, setup.lock_wait)?;
+        let writer = Writer {
+            folder: &folder,
+            who: &who,
+            setup: &setup,
+            boot_id: &boot_id,
+        };
+        let mut tail = match Tail::find(&folder)? {
+            Some(tail) => tail,
+            None => writer.begin(1)?,
+        };
+        if let Some(tier) = tail.tier.filter(|tier| *tier != who.tier) {
+            return Err(Error::OtherLog(tier.as_str().to_owned()));
+        }
+        writer.make_ready(&mut tail)?;
+        drop(held);
+        let head = tail.head.clone().ok_or_else(|| Error::Broken {
+            segment: tail.segment,
+            what: "no record".into(),
+        })?;
+        // Also when another process wrote the genesis line: it may not have come to its own fdatasync.
+        let head = Pending {
+            file: Arc::clone(&tail.file),
+            head,
+        }
+        .settle()?;
+        Ok(Self {
+            folder,
+            lock,
+            who,
+            setup,
+            boot_id,
+            tail: Some(tail),
+            head,
+        })
+    }
+
+    /// Appends a record and returns once it is durable.
+    ///
+    /// # Errors
+    /// Any [`Error`]. The log is as before, or holds the record without a promise, and the next append finds out which.
+    pub fn append(&mut self, draft: &Draft) -> Result<Head, Error> {
+        self.write(draft)?.settle()
+    }
+
+    /// Appends an intent: like [`Log::append`], and space for its result is reserved before.
+    ///
+    /// In truth every record but a result leaves that space free, so that no flood of other records can eat it.
+    ///
+    /// # Errors
+    /// Any [`Error`]; [`Error::NoSpace`] when the result might not fit.
+    pub fn intend(&mut self, draft: &Draft) -> Result<Head, Error> {
+        debug_assert!(!draft.event.ends_something());
+        self.append(draft)
+    }
+
+    /// Writes a record without waiting until it is durable. For callers that share the log behind a mutex: give the mutex
+    /// back, then [`Pending::settle`], and many wait for the disk together.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub fn write(&mut self, draft: &Draft) -> Result<Pending, Error> {
+        let held = lock::take(&self.lock, self.setup.lock_wait)?;
+        // Taken out, so that after any failure the end is looked for anew.
+        let tail = self.tail.take();
+        let writer = Writer {
+            folder: &self.folder,
+            who: &self.who,
+            setup: &self.setup,
+            boot_id: &self.boot_id,
+        };
+        let tail = writer.append(tail, &self.head, draft)?;
+        drop(held);
+        if let Some(head) = &tail.head {
+            self.head = head.clone();
+        }
+        let pending = Pending {
+            file: Arc::clone(&tail.file),
+            head: self.head.clone(),
+        };
+        self.tail = Some(tail);
+        Ok(pending)
+    }
+
+    /// The newest record in the log, read anew without the lock; the newest that this process knows where that fails.
+    /// Its record may not be durable yet.
+    #[must_use]
+    pub fn head(&self) -> Head {
+        if self.tail.as_ref().is_some_and(|tail| tail.stands(&self.folder)) {
+            return self.head.clone();
+        }
+        let found = Tail::find(&self.folder).ok().flatten().and_then(|tail| tail.head);
+        found
+            .filter(|head| head.seq >= self.head.seq && head.log == self.head.log)
+            .unwrap_or_else(|| self.head.clone())
+    }
+}
+
+/// What appending needs, without the state that it changes. All of it runs under the lock.
+struct Writer<'a> {
+    folder: &'a Folder,
+    who: &'a Who,
+    setup: &'a Setup,
+    boot_id: &'a str,
+}
+
+impl Writer<'_> {
+    fn append(&self, tail: Option<Tail>, known: &Head, draft: &Draft) -> Result<Tail, Error> {
+        let mut tail = match tail {
+            Some(tail) => tail.follow(self.folder)?,
+            None => self.find_again(known)?,
+        };
+        self.make_ready(&mut tail)?;
+        if !draft.event.ends_something() && tail.size >= self.setup.segment_bytes {
+            tail = self.next_segment(&tail)?;
+        }
+        self.put(&mut tail, draft, None)?;
+        Ok(tail)
+    }
+
+    /// The end of the log after a failure.
+    fn find_again(&self, known: &Head) -> Result<Tail, Error> {
+        let gone = || Error::Broken {
+            segment: known.seq,
+            what: "a record that was in it is gone".to_owned(),
+        };
+        let tail = Tail::find(self.folder)?.ok_or_else(gone)?;
+        match &tail.head {
+            Some(head) if head.log == known.log && head.seq >= known.seq => Ok(tail),
+            _ => Err(gone()),
+        }
+    }
+
+    /// Brings a log into the state in which a record can follow: begun, and torn bytes named.
+    fn make_ready(&self, tail: &mut Tail) -> Result<(), Error> {
+        if tail.ready {
+            return Ok(());
+        }
+        if tail.size > 0 {
+            *tail = self.next_segment(tail)?;
+        } else {
+            // Whoever made this empty segment may not have come to make it durable.
+            self.folder.sync()?;
+        }
+        if tail.head.is_none() {
+            let nonce = self.setup.outside.nonce().map_err(Error::io("get random bytes"))?;
+            self.put(tail, &Draft::new(Event::Genesis), Some(hex(&nonce)))
+        } else if tail.torn.is_some() {
+            self.put(tail, &Draft::new(Event::Torn), None)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Begins the segment that follows the end of the log.
+    ///
+    /// The old one is made durable first: or a power failure could lose its last record and keep one that follows it.
+    fn next_segment(&self, tail: &Tail) -> Result<Tail, Error> {
+        tail.file
+            .sync_data()
+            .map_err(Error::io("make a segment of the log durable"))?;
+        let begun = self.begin(tail.next)?;
+        Ok(Tail {
+            file: begun.file,
+            segment: begun.segment,
+            size: 0,
+            ready: false,
+            reserved: begun.reserved,
+            ..tail.clone()
+        })
+    }
+
+    /// Makes the segment `first`, with space reserved in it.
+    fn begin(&self, first: u64) -> Result<Tail, Error> {
+        let file = Arc::new(self.folder.create(first)?);
+        let mut tail = Tail {
+            file,
+            segment: first,
+            size: 0,
+            next: first,
+            head: None,
+            tier: None,
+            torn: None,
+            ready: false,
+            reserved: 0,
+        };
+        // A segment without that space must not become the end of the log, or results in flight would find none.
+        if let Err(error) = reserve(&mut tail, MAX_LINE as u64) {
+            self.folder.take_back(first);
+            return Err(error);
+        }
+        self.folder.sync()?;
+        Ok(tail)
+    }
+
+    /// Writes one record at the end.
+    fn put(&self, tail: &mut Tail, draft: &Draft, nonce: Option<String>) -> Result<(), Error> {
+        let now = self.setup.outside.now().map_err(Error::io("read the clock"))?;
+        let envelope = Envelope {
+            v: VERSION,
+            seq: tail.next,
+            prev: tail.head.as_ref().map_or_else(Digest::zero, |head| head.hash.clone()),
+            log: tail.head.as_ref().map(|head| head.log.clone()),
+            ts: rfc3339(now.unix_ms),
+            mono: now.mono_us,
+            boot_id: self.boot_id.to_owned(),
+            tier: self.who.tier,
+            host: self.who.host.clone(),
+            build: self.who.build.clone(),
+            nonce,
+            torn: tail.torn.take(),
+        };
+        let line = record::spell(&envelope, draft)?;
+        if !draft.event.ends_something() {
+            reserve(tail, line.len() as u64)?;
+        }
+        (&*tail.file).write_all(&line).map_err(Error::io("write a record"))?;
+        tail.size += line.len() as u64;
+        tail.next += 1;
+        tail.ready = true;
+        tail.tier = Some(envelope.tier);
+        tail.head = Some(head_of(&envelope, &line));
+        Ok(())
+    }
+}
+
+/// Reserves space for `bytes` and the results that must fit behind them. Twice as much at a time, so that a busy process
+/// asks seldom.
+fn reserve(tail: &mut Tail, bytes: u64) -> Result<(), Error> {
+    if tail.reserved >= tail.size + bytes + RESERVE {
+        return Ok(());
+    }
+    let length = bytes + 2 * RESERVE;
+    let [from, len] = [tail.size, length].map(|n| i64::try_from(n).unwrap_or(i64::MAX));
+    loop {
+        match fallocate(&tail.file, FallocateFlags::FALLOC_FL_KEEP_SIZE, from, len) {
+            Ok(()) => break,
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(Error::NoSpace(errno.into())),
+        }
+    }
+    tail.reserved = tail.size + length;
+    Ok(())
+}
+
+/// Opens a file of ours for reading and writing, 0600, made when it is missing.
+pub(crate) fn open_own(path: &Path, rights: &dyn Rights) -> io::Result<File> {
+    rights.with(&mut || {
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags((OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW).bits())
+            .open(path)
+    })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::folder::name;
+    use crate::record::Record;
+    use crate::rights::Own;
+    use std::path::PathBuf;
+
+    struct Room(tempfile::TempDir);
+
+    impl Room {
+        fn new() -> Self {
+            let room = Self(tempfile::tempdir().unwrap());
+            std::fs::create_dir(room.0.path().join("log")).unwrap();
+            room
+        }
+
+        fn open_as(&self, tier: Tier, segment_bytes: u64) -> Result<Log, Error> {
+            let who = Who {
+                tier,
+                host: "web-1".into(),
+                build: "test".into(),
+            };
+            let setup = Setup {
+                segment_bytes,
+                lock_wait: Duration::from_millis(200),
+                ..Setup::default()
+            };
+            Log::open_with(
+                &self.0.path().join("log"),
+                &self.0.path().join("lock"),
+                who,
+                Box::new(Own),
+                setup,
+            )
+        }
+
+        fn open(&self) -> Log {
+            self.open_as(Tier::Target, SEGMENT).unwrap()
+        }
+
+        fn segment(&self, first: u64) -> PathBuf {
+            self.0.path().join("log").join(name(first))
+        }
+
+        fn records(&self) -> Vec<Record> {
+            let firsts = self.open().folder.list().unwrap();
+            let bytes = firsts
+                .into_iter()
+                .map(|first| std::fs::read(self.segment(first)).unwrap());
+            bytes
+                .flat_map(|bytes| {
+                    let lines = bytes.split_inclusive(|byte| *byte == b'\n');
+                    lines.filter_map(|line| Record::parse(line).ok()).collect::<Vec<_>>()
+                })
+                .collect()
+        }
+    }
+
+    #[test]
+    fn a_log_begins_with_a_genesis_line_and_each_record_names_the_last() {
+        let room = Room::new();
+        let mut log = room.open();
+        let genesis = log.head();
+        let one = log.append(&Draft::new(Event::Start)).unwrap();
+        let two = log.intend(&Draft::new(Event::Intent)).unwrap();
+        assert_eq!([genesis.seq, one.seq, two.seq], [1, 2, 3]);
+        let bytes = std::fs::read(room.segment(1)).unwrap();
+        let lines: Vec<_> = bytes.split_inclusive(|byte| *byte == b'\n').collect();
+        assert_eq!(genesis.hash, Digest::of(lines[0]));
+        assert_eq!(genesis.log.as_str(), &genesis.hash.as_str()[..32]);
+        let records = room.records();
+        assert_eq!(records[0].envelope.prev, Digest::zero());
+        assert_eq!(
+            [&records[1].envelope.prev, &records[2].envelope.prev],
+            [&genesis.hash, &one.hash]
+        );
+        assert_eq!(two.hash, Digest::of(lines[2]));
+        assert_eq!(room.open().head(), two);
+    }
+
+    #[test]
+    fn two_logs_of_the_same_host_have_different_ids() {
+        assert_ne!(Room::new().open().head().log, Room::new().open().head().log);
+    }
+
+    #[test]
+    fn two_writers_see_each_others_records_also_across_segments() {
+        let room = Room::new();
+        let mut logs = [0, 1].map(|_| room.open_as(Tier::Target, 1).unwrap());
+        for round in 0..10 {
+            let head = logs[round % 2].append(&Draft::new(Event::Start)).unwrap();
+            assert_eq!(head.seq, round as u64 + 2);
+            assert_eq!(logs[1 - round % 2].head(), head);
+        }
+        assert_eq!(logs[0].folder.list().unwrap(), (1..=11).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_result_never_begins_a_segment() {
+        let room = Room::new();
+        let mut log = room.open_as(Tier::Target, 1).unwrap();
+        log.intend(&Draft::new(Event::Intent)).unwrap();
+        log.append(&Draft::new(Event::Result)).unwrap();
+        log.append(&Draft::new(Event::Result)).unwrap();
+        log.append(&Draft::new(Event::Stop)).unwrap();
+        assert_eq!(log.folder.list().unwrap(), [1, 2, 5]);
+    }
+
+    #[test]
+    fn the_log_of_another_tier_is_not_continued() {
+        let room = Room::new();
+        room.open();
+        assert!(matches!(room.open_as(Tier::Ca, SEGMENT), Err(Error::OtherLog(_))));
+    }
+
+    #[test]
+    fn a_torn_tail_stays_and_the_next_segment_names_it() {
+        let room = Room::new();
+        let mut log = room.open();
+        let head = log.append(&Draft::new(Event::Start)).unwrap();
+        std::fs::OpenOptions::new()
+            .append(true)
+            .open(room.segment(1))
+            .unwrap()
+            .write_all(b"{\"v\":1,")
+            .unwrap();
+        assert_eq!(room.open().head().seq, 4, "opening recovers");
+        let next = log.append(&Draft::new(Event::Stop)).unwrap();
+        assert_eq!(next.seq, 5);
+        let records = room.records();
+        assert_eq!(records[2].draft.event, Event::Torn);
+        assert_eq!(records[2].envelope.prev, head.hash);
+        let torn = records[2].envelope.torn.clone().unwrap();
+        assert_eq!(
+            (torn.segment, torn.bytes, torn.sha256),
+            (1, 7, Digest::of(b"{\"v\":1,"))
+        );
+        assert!(std::fs::read(room.segment(1)).unwrap().ends_with(b"{\"v\":1,"));
+    }
+
+    #[test]
+    fn torn_segments_in_a_row_are_named_together() {
+        let room = Room::new();
+        let mut log = room.open();
+        std::fs::write(room.segment(2), "").unwrap();
+        let append = |first, text: &str| {
+            std::fs::OpenOptions::new()
+                .append(true)
+                .create(true)
+                .open(room.segment(first))
+                .unwrap()
+                .write_all(text.as_bytes())
+                .unwrap();
+        };
+        append(2, "abc");
+        append(3, "de");
+        append(4, "");
+        log.append(&Draft::new(Event::Start)).unwrap();
+        let torn = room.records()[1].envelope.torn.clone().unwrap();
+        assert_eq!((torn.segment, torn.bytes, torn.sha256), (2, 5, Digest::of(b"abcde")));
+        assert_eq!(log.head().seq, 5);
+    }
+
+    #[test]
+    fn a_genesis_line_that_was_torn_is_begun_again() {
+        let room = Room::new();
+        std::fs::write(room.segment(1), "{\"v\"").unwrap();
+        let mut log = room.open();
+        assert_eq!(log.append(&Draft::new(Event::Start)).unwrap().seq, 3);
+        assert_eq!(room.records()[0].envelope.torn.as_ref().unwrap().bytes, 4);
+    }
+
+    #[test]
+    fn given_a_log_that_lost_records_then_nothing_is_appended() {
+        let room = Room::new();
+        let mut log = room.open();
+        log.append(&Draft::new(Event::Start)).unwrap();
+        let bytes = std::fs::read(room.segment(1)).unwrap();
+        for cut in [bytes.len() - 1, bytes.len() / 2, 0] {
+            File::options()
+                .write(true)
+                .open(room.segment(1))
+                .unwrap()
+                .set_len(cut as u64)
+                .unwrap();
+            assert!(
+                matches!(log.append(&Draft::new(Event::Start)), Err(Error::Broken { .. })),
+                "{cut}"
+            );
+            std::fs::write(room.segment(1), &bytes).unwrap();
+            log.append(&Draft::new(Event::Start)).unwrap();
+            std::fs::write(room.segment(1), &bytes).unwrap();
+            log = room.open();
+        }
+        std::fs::remove_file(room.segment(1)).unwrap();
+        assert!(matches!(
+            log.append(&Draft::new(Event::Start)),
+            Err(Error::Broken { .. })
+        ));
+    }
+
+    #[test]
+    fn a_last_line_that_is_no_record_is_not_continued() {
+        let room = Room::new();
+        room.open();
+        std::fs::OpenOptions::new()
+            .append(true)
+            .open(room.segment(1))
+            .unwrap()
+            .write_all(b"{}\n")
+            .unwrap();
+        assert!(matches!(
+            room.open_as(Tier::Target, SEGMENT),
+            Err(Error::Broken { segment: 1, .. })
+        ));
+    }
+
+    #[test]
+    fn a_lock_that_others_hold_ends_the_wait() {
+        let room = Room::new();
+        let mut log = room.open();
+        let lock = File::options().write(true).open(room.0.path().join("lock")).unwrap();
+        let held = lock::take(&lock, Duration::ZERO).unwrap();
+        assert!(matches!(log.append(&Draft::new(Event::Start)), Err(Error::Busy { .. })));
+        drop(held);
+        assert_eq!(log.append(&Draft::new(Event::Start)).unwrap().seq, 2);
+    }
+
+    #[test]
+    fn log_lock_held_by_reader_does_not_hold_up_the_writer() {
+        let room = Room::new();
+        let mut log = room.open();
+        let reader = File::open(room.segment(1)).unwrap();
+        reader.lock().unwrap();
+        assert!(log.append(&Draft::new(Event::Start)).is_ok());
+    }
+
+    #[test]
+    fn space_for_results_is_reserved_and_does_not_lengthen_the_segment() {
+        use std::os::unix::fs::MetadataExt;
+        let room = Room::new();
+        room.open().intend(&Draft::new(Event::Intent)).unwrap();
+        let meta = std::fs::metadata(room.segment(1)).unwrap();
+        assert!(meta.blocks() * 512 >= meta.len() + RESERVE);
+        assert!(meta.len() < 4096);
+    }
+
+    #[test]
+    fn a_draft_that_is_too_long_leaves_the_log_as_it_was() {
+        let room = Room::new();
+        let mut log = room.open();
+        let long = Draft {
+            message: Some("x".repeat(MAX_LINE)),
+            ..Draft::new(Event::Refused)
+        };
+        assert!(matches!(log.append(&long), Err(Error::TooLong { .. })));
+        assert_eq!(log.append(&Draft::new(Event::Start)).unwrap().seq, 2);
+    }
+}
