@@ -1,1 +1,25 @@
-//! Being laid.
+//! The harness: a CA, a relay, clients and real sshds, laid out as in production, in namespaces of their own.
+//!
+//! `tests/harness/enter` makes the private world; [`stack::Stack`] builds machines in it. The machine that it runs on is
+//! touched nowhere: no account, no file outside of the build's folder, no process that outlives the world. There is one
+//! layout, for root and for ordinary users, for the demo, for `make up` and for every test.
+
+pub mod control;
+pub mod forge;
+pub mod ids;
+pub mod inside;
+pub mod mcp;
+pub mod records;
+pub mod root;
+pub mod rpc;
+pub mod spawn;
+pub mod ssh;
+pub mod stack;
+pub mod target;
+pub mod world;
+
+pub use ids::{ALICE, BOB, CA, EXEC, RELAY, ROOT, RUNNER, STRANGER};
+pub use mcp::McpClient;
+pub use ssh::{Login, Session};
+pub use stack::{Opened, Options, Stack};
+pub use target::Target;

@@ -1,0 +1,27 @@
+//! The harness's program: `inside` is how processes enter a root, `rpc` calls the CA by hand.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("harness: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let mut arguments = std::env::args_os().skip(1);
+    let verb = arguments.next().unwrap_or_default();
+    let word = |argument: Option<OsString>| argument.unwrap_or_default().into_string().unwrap_or_default();
+    match verb.to_str() {
+        Some("inside") => match harness::inside::main(arguments)? {},
+        Some("rpc") => harness::rpc::main(&word(arguments.next())),
+        _ => bail!("usage: harness inside|rpc …"),
+    }
+}
