@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use wire::ids::{
-    ActionName, Digest, Fingerprint, Head, LogId, PersonName, Reason, RequestId, Serial, TargetName, TaskId,
+    ActionName, Digest, Fingerprint, Head, LogId, PersonName, Reason, RelayName, RequestId, Serial, TargetName, TaskId,
 };
 use wire::{Code, Mode, Requester, Resources, Risk, Status};
 
@@ -216,6 +216,10 @@ draft! {
     requester: Requester,
     /// Why, in the requester's words.
     reason: Reason,
+    /// The relay that a CA heard it from.
+    relay: RelayName,
+    /// When the task was opened, Unix seconds.
+    opened: u64,
     /// Where.
     target: TargetName,
     /// What.
@@ -384,6 +388,7 @@ impl Record {
             Some(envelope.seq),
             Some(envelope.mono),
             draft.count,
+            draft.opened,
             draft.duration_ms,
             draft.output.as_ref().map(|o| o.bytes),
             draft.stderr.as_ref().map(|o| o.bytes),
