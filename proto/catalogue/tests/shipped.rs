@@ -1,0 +1,105 @@
+//! The manifests that are shipped, as they lie in the source.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test says why")]
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use catalogue::{Catalogue, Element, Exec, Profile};
+use serde_json::{Map, Value, json};
+
+/// A copy as a package installs it: a checkout under a lax umask would itself be refused.
+fn shipped() -> Catalogue {
+    let installed = tempfile::tempdir().unwrap();
+    for file in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("actions.d")).unwrap() {
+        let file = file.unwrap();
+        let copy = installed.path().join(file.file_name());
+        std::fs::copy(file.path(), &copy).unwrap();
+        std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    let (catalogue, faults) = Catalogue::lint(installed.path(), &[nix::unistd::geteuid().as_raw()]);
+    assert!(faults.is_empty(), "{faults:#?}");
+    catalogue
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    value.as_object().cloned().unwrap()
+}
+
+#[test]
+fn the_shipped_actions_lint_clean_and_only_read() {
+    let catalogue = shipped();
+    let names: Vec<&str> = catalogue.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["check_health", "read_file", "tail_log"]);
+    for (_, entry) in catalogue.iter() {
+        assert_eq!(entry.manifest().risk(), wire::Risk::Read);
+        assert_eq!(entry.manifest().input_schema()["additionalProperties"], json!(false));
+    }
+}
+
+#[test]
+fn tail_log_becomes_the_command_of_its_template() {
+    let catalogue = shipped();
+    let tail = catalogue.find(&"tail_log".parse().unwrap()).unwrap().manifest();
+    let checked = tail.check_args(&object(json!({ "path": "/var/log/syslog" }))).unwrap();
+    assert_eq!(checked.argv(), ["tail", "-n", "50"]);
+    assert_eq!(checked.args()["lines"], json!(50));
+    let stdin = checked.stdin().unwrap();
+    assert_eq!(
+        (stdin.name, stdin.path, stdin.sha256),
+        ("path", "/var/log/syslog", None)
+    );
+    assert_eq!(tail.files()["path"].within(), [Path::new("/var/log")]);
+    assert_eq!(tail.profile(), Profile::Reader);
+    let Exec::Program { program, argv, .. } = tail.exec() else {
+        panic!()
+    };
+    assert_eq!(program, Path::new(catalogue::probe::INSPECT));
+    assert_eq!(argv[2], Element::Argument("lines".to_owned()));
+
+    let faults = tail
+        .check_args(&object(json!({ "lines": 6000, "bogus": 1 })))
+        .unwrap_err();
+    let mut faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    faults.sort();
+    assert_eq!(
+        faults,
+        [
+            "bogus: is not an argument of this action; known are lines, path",
+            "lines: 6000 is greater than the maximum of 5000",
+            "path: is missing",
+        ]
+    );
+}
+
+#[test]
+fn read_file_takes_a_range_and_an_encoding() {
+    let catalogue = shipped();
+    let read = catalogue.find(&"read_file".parse().unwrap()).unwrap().manifest();
+    let checked = read
+        .check_args(&object(
+            json!({ "path": "/var/log/x", "offset": 10, "encoding": "base64" }),
+        ))
+        .unwrap();
+    assert_eq!(checked.argv(), ["read", "--offset", "10", "--limit", "65536"]);
+    assert_eq!(checked.encoding(), Some("base64"));
+    let plain = read.check_args(&object(json!({ "path": "/var/log/x" }))).unwrap();
+    assert_eq!(plain.encoding(), None);
+    assert!(
+        read.check_args(&object(json!({ "path": "/var/log/x", "encoding": "hex" })))
+            .is_err()
+    );
+}
+
+#[test]
+fn check_health_names_a_probe_and_nothing_else() {
+    let catalogue = shipped();
+    let health = catalogue.find(&"check_health".parse().unwrap()).unwrap().manifest();
+    let checked = health.check_args(&object(json!({ "probe": "ssh" }))).unwrap();
+    assert_eq!(
+        (checked.probe(), checked.argv().len(), checked.stdin()),
+        (Some("ssh"), 0, None)
+    );
+    for bad in ["", "SSH", "a b", "../x", "-x", "a\n"] {
+        assert!(health.check_args(&object(json!({ "probe": bad }))).is_err(), "{bad:?}");
+    }
+}
