@@ -45,7 +45,13 @@ impl Control {
     /// Builds the machine and initialises the CA; nothing runs yet.
     pub(crate) fn build(world: &World, folder: &Path, task_lifetime_s: u32, policy: Option<&str>) -> Result<Control> {
         let nologin = "/usr/sbin/nologin";
-        let people = [(CA, nologin), (RELAY, nologin), (ALICE, "/bin/sh"), (BOB, "/bin/sh"), (STRANGER, "/bin/sh")];
+        let people = [
+            (CA, nologin),
+            (RELAY, nologin),
+            (ALICE, "/bin/sh"),
+            (BOB, "/bin/sh"),
+            (STRANGER, "/bin/sh"),
+        ];
         let groups = [
             ("writ-logs", WRIT_LOGS),
             (CA.name, CA.gid),
@@ -61,7 +67,11 @@ impl Control {
         let actions = world.target_package()?.join("actions.d");
         for entry in fs::read_dir(&actions).with_context(|| format!("failed to read {}", actions.display()))? {
             let entry = entry?;
-            root.file(&format!("usr/share/writ/actions.d/{}", entry.file_name().display()), 0o644, fs::read(entry.path())?)?;
+            root.file(
+                &format!("usr/share/writ/actions.d/{}", entry.file_name().display()),
+                0o644,
+                fs::read(entry.path())?,
+            )?;
         }
         for (who, socket_group) in [(CA, CA.gid), (RELAY, WRIT_USERS)] {
             let Who { name, uid, gid, .. } = who;
@@ -75,7 +85,12 @@ impl Control {
         let bob = format!("\n[[person]]\nuid = {}\nname = \"bob\"\n", BOB.uid);
         root.file("etc/writ/relay.toml", 0o644, format!("{RELAY_TOML}{bob}"))?;
         root.file("etc/writ/inventory.toml", 0o644, "")?;
-        let control = Control { root, errors: folder.to_owned(), ca: None, relay: None };
+        let control = Control {
+            root,
+            errors: folder.to_owned(),
+            ca: None,
+            relay: None,
+        };
         control.run_ok(CA, "writ-ca", &["init"], b"")?;
         Ok(control)
     }
@@ -87,11 +102,16 @@ impl Control {
         let mut ca = self.command(CA, "/usr/sbin/writ-ca");
         ca.args(["enroll", "--address", &address, "--label", "env=demo"]);
         let signed = run("writ-ca enroll", ca, &line, Duration::from_secs(30))?;
-        anyhow::ensure!(signed.status.success(), "writ-ca enroll failed: {}", String::from_utf8_lossy(&signed.stderr));
+        anyhow::ensure!(
+            signed.status.success(),
+            "writ-ca enroll failed: {}",
+            String::from_utf8_lossy(&signed.stderr)
+        );
         target.as_root("/usr/sbin/writ-target", &["enroll", "--accept"], &signed.stdout)?;
         target.as_root("/root/writ/install", &["--host-certificate"], b"")?;
         // The CA's own inventory is what it printed for relays and auditors, of all targets.
-        let inventory = fs::read(self.root.at("var/lib/writ-ca/inventory.toml")).context("the CA keeps no inventory")?;
+        let inventory =
+            fs::read(self.root.at("var/lib/writ-ca/inventory.toml")).context("the CA keeps no inventory")?;
         self.root.file("etc/writ/inventory.toml", 0o644, inventory)
     }
 
@@ -119,14 +139,19 @@ impl Control {
 
     /// The relay's and the CA's process, to signal them or to look at them.
     pub fn pids(&self) -> (Option<u32>, Option<u32>) {
-        (self.relay.as_ref().map(Running::pid), self.ca.as_ref().map(Running::pid))
+        (
+            self.relay.as_ref().map(Running::pid),
+            self.ca.as_ref().map(Running::pid),
+        )
     }
 
     /// Fails where the CA or the relay has ended.
     pub fn check(&mut self) -> Result<()> {
         for (process, name) in [(&mut self.ca, "writ-ca"), (&mut self.relay, "writ-relay")] {
             if let Some(process) = process {
-                process.check().with_context(|| fs::read_to_string(self.errors.join(format!("{name}.err"))).unwrap_or_default())?;
+                process
+                    .check()
+                    .with_context(|| fs::read_to_string(self.errors.join(format!("{name}.err"))).unwrap_or_default())?;
             }
         }
         Ok(())
@@ -191,12 +216,19 @@ impl Control {
     }
 
     fn daemon(&self, who: Who, name: &str, socket: &str) -> Result<Running> {
-        let errors = File::options().create(true).append(true).open(self.errors.join(format!("{name}.err")))?;
+        let errors = File::options()
+            .create(true)
+            .append(true)
+            .open(self.errors.join(format!("{name}.err")))?;
         let socket = self.root.at(socket);
         // Left behind by a killed one; a socket file that is there must be the new process's.
         let _ = fs::remove_file(&socket);
         let mut command = self.command(who, name);
-        command.arg("serve").stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors);
+        command
+            .arg("serve")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(errors);
         let mut process = Running::start(name, command)?;
         let up = wait_for(name, Duration::from_secs(20), || {
             process.check()?;
@@ -213,5 +245,9 @@ pub(crate) fn connect(socket: &Path) -> std::io::Result<UnixStream> {
         return Err(std::io::ErrorKind::InvalidInput.into());
     };
     let folder = File::open(folder)?;
-    UnixStream::connect(Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name))
+    UnixStream::connect(
+        Path::new("/proc/self/fd")
+            .join(folder.as_raw_fd().to_string())
+            .join(name),
+    )
 }

@@ -60,7 +60,9 @@ impl Forge {
         put(&mut ca_key, b"ssh-ed25519")?;
         put(&mut ca_key, ca.public().as_bytes())?;
         put(&mut body, &ca_key)?;
-        let KeypairData::Ed25519(pair) = ca.private().key_data() else { bail!("the CA's key is not ed25519") };
+        let KeypairData::Ed25519(pair) = ca.private().key_data() else {
+            bail!("the CA's key is not ed25519")
+        };
         let signature = ed25519_dalek::SigningKey::from_bytes(&pair.private.to_bytes()).sign(&body);
         let mut signed = Vec::new();
         put(&mut signed, b"ssh-ed25519")?;

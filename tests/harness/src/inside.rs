@@ -27,7 +27,11 @@ impl Door {
     /// A command that will run inside the root as this account, in a constant environment. Program and paths are the root's.
     pub fn command(&self, who: Who, program: &str) -> Command {
         let mut command = Command::new(&self.harness);
-        command.arg("inside").arg("--root").arg(&self.root).args(["--hostname", &self.hostname]);
+        command
+            .arg("inside")
+            .arg("--root")
+            .arg(&self.root)
+            .args(["--hostname", &self.hostname]);
         command.args(["--uid", &who.uid.to_string(), "--gid", &who.gid.to_string()]);
         for group in who.groups {
             command.args(["--group", &group.to_string()]);
@@ -53,7 +57,14 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Result<Infallible> {
     let parent = nix::unistd::getppid();
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS).context("failed to make a mount namespace")?;
     // What is mounted on the tree later still appears here, and nothing that happens here appears outside.
-    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>).context("failed to make mounts slaves")?;
+    mount(
+        None::<&str>,
+        "/",
+        None::<&str>,
+        MsFlags::MS_REC | MsFlags::MS_SLAVE,
+        None::<&str>,
+    )
+    .context("failed to make mounts slaves")?;
     chdir(&entry.root).with_context(|| format!("failed to enter {}", entry.root.display()))?;
     pivot_root(".", ".").context("failed to change the root")?;
     umount2(".", MntFlags::MNT_DETACH).context("failed to leave the old root")?;
@@ -71,9 +82,16 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Result<Infallible> {
     ensure!(nix::unistd::getppid() == parent, "the parent is gone");
 
     let strings = |words: &[OsString]| -> Result<Vec<CString>> {
-        words.iter().map(|word| CString::new(word.clone().into_vec()).map_err(|_| anyhow!("a zero byte in an argument"))).collect()
+        words
+            .iter()
+            .map(|word| CString::new(word.clone().into_vec()).map_err(|_| anyhow!("a zero byte in an argument")))
+            .collect()
     };
-    let mut environment = vec![c"PATH=/usr/sbin:/usr/bin:/sbin:/bin".to_owned(), c"HOME=/".to_owned(), c"LANG=C".to_owned()];
+    let mut environment = vec![
+        c"PATH=/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
+        c"HOME=/".to_owned(),
+        c"LANG=C".to_owned(),
+    ];
     environment.extend(strings(&entry.environment)?);
     let argv = strings(&entry.command)?;
     let program = argv.first().ok_or_else(|| anyhow!("no program"))?;
@@ -95,7 +113,9 @@ fn parse(mut arguments: impl Iterator<Item = OsString>) -> Result<Entry> {
             entry.command = arguments.collect();
             break;
         }
-        let value = arguments.next().ok_or_else(|| anyhow!("{} wants a value", option.display()))?;
+        let value = arguments
+            .next()
+            .ok_or_else(|| anyhow!("{} wants a value", option.display()))?;
         let text = value.to_str().ok_or_else(|| anyhow!("not UTF-8"))?;
         match option.to_str() {
             Some("--root") => entry.root = PathBuf::from(value),
@@ -107,6 +127,9 @@ fn parse(mut arguments: impl Iterator<Item = OsString>) -> Result<Entry> {
             _ => bail!("unknown option {}", option.display()),
         }
     }
-    ensure!(entry.root.is_absolute() && !entry.command.is_empty(), "usage: harness inside --root DIR … -- PROGRAM ARGUMENT…");
+    ensure!(
+        entry.root.is_absolute() && !entry.command.is_empty(),
+        "usage: harness inside --root DIR … -- PROGRAM ARGUMENT…"
+    );
     Ok(entry)
 }

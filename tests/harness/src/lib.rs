@@ -5,21 +5,26 @@
 //! layout, for root and for ordinary users, for the demo, for `make up` and for every test.
 
 pub mod control;
+pub mod evil;
 pub mod forge;
 pub mod ids;
 pub mod inside;
 pub mod mcp;
 pub mod records;
+pub mod refused;
 pub mod root;
 pub mod rpc;
 pub mod spawn;
 pub mod ssh;
 pub mod stack;
 pub mod target;
+pub mod up;
 pub mod world;
 
+pub use evil::EvilRelay;
 pub use ids::{ALICE, BOB, CA, EXEC, RELAY, ROOT, RUNNER, STRANGER};
 pub use mcp::McpClient;
+pub use refused::{By, Leaves, assert_refused};
 pub use ssh::{Login, Session};
 pub use stack::{Opened, Options, Stack};
 pub use target::Target;

@@ -1,6 +1,7 @@
 //! The harness's program: `inside` is how processes enter a root, `rpc` calls the CA by hand.
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
@@ -21,7 +22,9 @@ fn run() -> Result<()> {
     let word = |argument: Option<OsString>| argument.unwrap_or_default().into_string().unwrap_or_default();
     match verb.to_str() {
         Some("inside") => match harness::inside::main(arguments)? {},
+        Some("up") => harness::up::up(Path::new(&word(arguments.next()))),
+        Some("stdio") => harness::up::stdio(Path::new(&word(arguments.next()))),
         Some("rpc") => harness::rpc::main(&word(arguments.next())),
-        _ => bail!("usage: harness inside|rpc …"),
+        _ => bail!("usage: harness demo|up|stdio|inside|rpc …"),
     }
 }

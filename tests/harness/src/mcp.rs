@@ -23,7 +23,11 @@ pub struct McpClient {
 impl McpClient {
     /// Starts a server on pipes and initialises.
     pub fn start(command: Command) -> Result<McpClient> {
-        let mut client = McpClient { pipe: Session::over(command)?, next: 1, server: Value::Null };
+        let mut client = McpClient {
+            pipe: Session::over(command)?,
+            next: 1,
+            server: Value::Null,
+        };
         client.server = client.request(
             "initialize",
             json!({"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "harness", "version": "1"}}),
@@ -42,13 +46,15 @@ impl McpClient {
     pub fn send(&mut self, method: &str, params: Value) -> Result<u64> {
         let id = self.next;
         self.next += 1;
-        self.pipe.send(json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}).to_string())?;
+        self.pipe
+            .send(json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}).to_string())?;
         Ok(id)
     }
 
     /// Sends a notification.
     pub fn notify(&mut self, method: &str, params: Value) -> Result<()> {
-        self.pipe.send(json!({"jsonrpc": "2.0", "method": method, "params": params}).to_string())
+        self.pipe
+            .send(json!({"jsonrpc": "2.0", "method": method, "params": params}).to_string())
     }
 
     /// Sends these bytes as they are, with a newline.
@@ -61,7 +67,9 @@ impl McpClient {
         let end = Instant::now() + limit;
         loop {
             let left = end.saturating_duration_since(Instant::now());
-            let Some(line) = self.pipe.raw_line(left)? else { bail!("the server left: {}", self.pipe.errors()) };
+            let Some(line) = self.pipe.raw_line(left)? else {
+                bail!("the server left: {}", self.pipe.errors())
+            };
             let message: Value = serde_json::from_slice(&line)?;
             if message.get("id").and_then(Value::as_u64) != Some(id) {
                 continue;
@@ -69,21 +77,30 @@ impl McpClient {
             if let Some(error) = message.get("error") {
                 bail!("{error}");
             }
-            return message.get("result").cloned().ok_or_else(|| anyhow!("neither a result nor an error: {message}"));
+            return message
+                .get("result")
+                .cloned()
+                .ok_or_else(|| anyhow!("neither a result nor an error: {message}"));
         }
     }
 
     /// The names of the tools.
     pub fn tools(&mut self) -> Result<Vec<Value>> {
         let result = self.request("tools/list", json!({}))?;
-        result.get("tools").and_then(Value::as_array).cloned().ok_or_else(|| anyhow!("no tools in {result}"))
+        result
+            .get("tools")
+            .and_then(Value::as_array)
+            .cloned()
+            .ok_or_else(|| anyhow!("no tools in {result}"))
     }
 
     /// Calls a tool.
     pub fn call(&mut self, tool: &str, arguments: Value) -> Result<Called> {
         let result = self.request("tools/call", json!({"name": tool, "arguments": arguments}))?;
         let is_error = result.get("isError").and_then(Value::as_bool).unwrap_or(false);
-        let Some(value) = result.get("structuredContent").cloned() else { bail!("no structured content in {result}") };
+        let Some(value) = result.get("structuredContent").cloned() else {
+            bail!("no structured content in {result}")
+        };
         Ok(Called { is_error, value })
     }
 

@@ -8,7 +8,9 @@ use serde_json::Value;
 
 /// Reads every terminated line of every segment. A folder that does not exist holds none.
 pub fn read(folder: &Path) -> Result<Vec<Value>> {
-    let Ok(entries) = fs::read_dir(folder) else { return Ok(Vec::new()) };
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Ok(Vec::new());
+    };
     let mut records = Vec::new();
     for entry in entries {
         let path = entry?.path();
@@ -16,7 +18,10 @@ pub fn read(folder: &Path) -> Result<Vec<Value>> {
             continue;
         }
         let bytes = fs::read(&path).with_context(|| format!("failed to read {}", path.display()))?;
-        for line in bytes.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n")) {
+        for line in bytes
+            .split_inclusive(|byte| *byte == b'\n')
+            .filter(|line| line.ends_with(b"\n"))
+        {
             records.extend(serde_json::from_slice::<Value>(line).ok());
         }
     }

@@ -23,10 +23,21 @@ pub struct Root {
 
 impl Root {
     /// Builds it at `path`, which must not exist, with these accounts (and their shells) and groups.
-    pub(crate) fn build(world: &World, path: PathBuf, hostname: &str, accounts: &[(Who, &str)], groups: &[(&str, u32)]) -> Result<Root> {
+    pub(crate) fn build(
+        world: &World,
+        path: PathBuf,
+        hostname: &str,
+        accounts: &[(Who, &str)],
+        groups: &[(&str, u32)],
+    ) -> Result<Root> {
         fs::create_dir(&path).with_context(|| format!("failed to make {}", path.display()))?;
-        mount(Some("root"), &path, Some("tmpfs"), MsFlags::empty(), Some("mode=755")).context("failed to mount a tmpfs")?;
-        let door = Door { harness: world.program("harness")?, root: path.clone(), hostname: hostname.to_owned() };
+        mount(Some("root"), &path, Some("tmpfs"), MsFlags::empty(), Some("mode=755"))
+            .context("failed to mount a tmpfs")?;
+        let door = Door {
+            harness: world.program("harness")?,
+            root: path.clone(),
+            hostname: hostname.to_owned(),
+        };
         let root = Root { path, door };
         // Shared, so that a disk which a test mounts here later appears inside the namespaces of the running processes.
         mount(NO, &root.path, NO, MsFlags::MS_SHARED, NO).context("failed to share the root's mount")?;
@@ -39,7 +50,11 @@ impl Root {
         }
         root.file("etc/hostname", 0o644, format!("{hostname}\n"))?;
         root.file("etc/hosts", 0o644, format!("127.0.0.1 localhost {hostname}\n"))?;
-        root.file("etc/nsswitch.conf", 0o644, "passwd: files\ngroup: files\nshadow: files\nhosts: files\n")?;
+        root.file(
+            "etc/nsswitch.conf",
+            0o644,
+            "passwd: files\ngroup: files\nshadow: files\nhosts: files\n",
+        )?;
         Ok(root)
     }
 
@@ -95,9 +110,20 @@ impl Root {
         use std::os::unix::fs::MetadataExt as _;
         let path = self.at(inside);
         let meta = fs::metadata(&path)?;
-        let options = format!("size={kib}k,mode={:o},uid={},gid={}", meta.mode() & 0o7777, meta.uid(), meta.gid());
-        mount(Some("disk"), &path, Some("tmpfs"), MsFlags::empty(), Some(options.as_str()))
-            .with_context(|| format!("failed to mount a disk of {kib} KiB on {}", path.display()))
+        let options = format!(
+            "size={kib}k,mode={:o},uid={},gid={}",
+            meta.mode() & 0o7777,
+            meta.uid(),
+            meta.gid()
+        );
+        mount(
+            Some("disk"),
+            &path,
+            Some("tmpfs"),
+            MsFlags::empty(),
+            Some(options.as_str()),
+        )
+        .with_context(|| format!("failed to mount a disk of {kib} KiB on {}", path.display()))
     }
 
     /// Like [`Self::small_disk`], and what was in the folder moves to the new disk.
@@ -107,7 +133,12 @@ impl Root {
         for entry in fs::read_dir(self.at(inside))? {
             let entry = entry?;
             let meta = entry.metadata()?;
-            files.push((entry.file_name(), meta.mode() & 0o7777, (meta.uid(), meta.gid()), fs::read(entry.path())?));
+            files.push((
+                entry.file_name(),
+                meta.mode() & 0o7777,
+                (meta.uid(), meta.gid()),
+                fs::read(entry.path())?,
+            ));
         }
         self.small_disk(inside, kib)?;
         for (name, mode, who, contents) in files {
@@ -202,7 +233,11 @@ impl Root {
             symlink(fs::read_link(from)?, &to)?;
             return Ok(());
         }
-        if meta.is_dir() { fs::create_dir_all(&to)? } else { fs::write(&to, "")? }
+        if meta.is_dir() {
+            fs::create_dir_all(&to)?
+        } else {
+            fs::write(&to, "")?
+        }
         bind_read_only(from, &to)
     }
 
@@ -216,8 +251,14 @@ impl Root {
             }
         }
         self.folder("dev/pts", 0o755, (0, 0))?;
-        mount(Some("devpts"), &self.at("dev/pts"), Some("devpts"), MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC, Some("newinstance,ptmxmode=0666"))
-            .context("failed to mount devpts")?;
+        mount(
+            Some("devpts"),
+            &self.at("dev/pts"),
+            Some("devpts"),
+            MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC,
+            Some("newinstance,ptmxmode=0666"),
+        )
+        .context("failed to mount devpts")?;
         symlink("pts/ptmx", self.at("dev/ptmx"))?;
         symlink("/proc/self/fd", self.at("dev/fd"))?;
         self.folder("dev/shm", 0o1777, (0, 0))
@@ -241,7 +282,11 @@ fn bind_read_only(from: &Path, to: &Path) -> Result<()> {
     // In a user namespace a remount must repeat what the machine's own mount forbids already.
     let has = statvfs(to)?.flags();
     let mut flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
-    for (fs_flag, ms_flag) in [(FsFlags::ST_NOSUID, MsFlags::MS_NOSUID), (FsFlags::ST_NODEV, MsFlags::MS_NODEV), (FsFlags::ST_NOEXEC, MsFlags::MS_NOEXEC)] {
+    for (fs_flag, ms_flag) in [
+        (FsFlags::ST_NOSUID, MsFlags::MS_NOSUID),
+        (FsFlags::ST_NODEV, MsFlags::MS_NODEV),
+        (FsFlags::ST_NOEXEC, MsFlags::MS_NOEXEC),
+    ] {
         if has.contains(fs_flag) {
             flags |= ms_flag;
         }

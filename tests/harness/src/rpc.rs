@@ -39,13 +39,22 @@ async fn call(name: &str, fields: &Value) -> Result<Value> {
                 reason: text("reason"),
                 target: text("target"),
                 public_key: text("public_key"),
-                ..Default::default()
             };
-            client.open_task(request).await.map(|reply| certificate(reply.into_inner()))
+            client
+                .open_task(request)
+                .await
+                .map(|reply| certificate(reply.into_inner()))
         }
         "renew_task" => {
-            let request = RenewTaskRequest { task_id: text("task_id"), target: text("target"), public_key: text("public_key"), ..Default::default() };
-            client.renew_task(request).await.map(|reply| certificate(reply.into_inner()))
+            let request = RenewTaskRequest {
+                task_id: text("task_id"),
+                target: text("target"),
+                public_key: text("public_key"),
+            };
+            client
+                .renew_task(request)
+                .await
+                .map(|reply| certificate(reply.into_inner()))
         }
         other => bail!("no such call: {other}"),
     };
@@ -63,6 +72,13 @@ fn certificate(reply: TaskCertificate) -> Value {
 }
 
 fn refused(status: &Status) -> Value {
-    let text = |key: &str| status.metadata().get(key).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+    let text = |key: &str| {
+        status
+            .metadata()
+            .get(key)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
+            .to_owned()
+    };
     json!({"refused": {"code": text(grpc::CODE), "message": text(grpc::MESSAGE), "status": format!("{:?}", status.code())}})
 }

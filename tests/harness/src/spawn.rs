@@ -39,7 +39,10 @@ impl Running {
     /// Starts it.
     pub fn start(name: &str, command: Command) -> Result<Running> {
         let child = spawn(command).with_context(|| format!("failed to start {name}"))?;
-        Ok(Running { child, name: name.to_owned() })
+        Ok(Running {
+            child,
+            name: name.to_owned(),
+        })
     }
 
     /// Its process id in this world.
@@ -84,9 +87,13 @@ pub fn wait_for(what: &str, limit: Duration, mut ready: impl FnMut() -> Result<b
 
 /// Runs a command to its end with this input. Past `limit` it is killed, and that is an error.
 pub fn run(name: &str, mut command: Command, input: &[u8], limit: Duration) -> Result<Output> {
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child = spawn(command).with_context(|| format!("failed to start {name}"))?;
-    let (Some(mut stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take()) else {
+    let (Some(mut stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take())
+    else {
         bail!("{name} has no pipes");
     };
     let input = input.to_vec();
@@ -106,14 +113,23 @@ pub fn run(name: &str, mut command: Command, input: &[u8], limit: Duration) -> R
         thread::sleep(Duration::from_millis(2));
     };
     let text = |bytes: Receiver<Vec<u8>>| bytes.recv_timeout(Duration::from_secs(5)).unwrap_or_default();
-    Ok(Output { status, stdout: text(stdout), stderr: text(stderr) })
+    Ok(Output {
+        status,
+        stdout: text(stdout),
+        stderr: text(stderr),
+    })
 }
 
 /// Runs a command that has to succeed; its standard output.
 pub fn run_ok(name: &str, command: Command, input: &[u8]) -> Result<Vec<u8>> {
     let output = run(name, command, input, Duration::from_secs(60))?;
     if !output.status.success() {
-        bail!("{name} failed ({}): {}{}", output.status, tail(&output.stderr), tail(&output.stdout));
+        bail!(
+            "{name} failed ({}): {}{}",
+            output.status,
+            tail(&output.stderr),
+            tail(&output.stdout)
+        );
     }
     Ok(output.stdout)
 }

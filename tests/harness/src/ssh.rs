@@ -53,10 +53,31 @@ impl Login {
     /// `ssh` as agent-runner to this target. `options` stand before the target (`-A`, `-o…`), `words` after it.
     pub fn ssh(&self, target: &Target, options: &[&str], words: &[&str]) -> Command {
         let mut command = Command::new("ssh");
-        command.args(["-F", "none", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-o", "ConnectTimeout=10"]);
-        command.args(["-o", "StrictHostKeyChecking=yes", "-o", "GlobalKnownHostsFile=none", "-o", "LogLevel=VERBOSE"]);
-        command.arg("-o").arg(format!("UserKnownHostsFile={}", self.folder.join("known_hosts").display()));
-        command.arg("-o").arg(format!("CertificateFile={}", self.certificate_file().display()));
+        command.args([
+            "-F",
+            "none",
+            "-o",
+            "BatchMode=yes",
+            "-o",
+            "IdentitiesOnly=yes",
+            "-o",
+            "ConnectTimeout=10",
+        ]);
+        command.args([
+            "-o",
+            "StrictHostKeyChecking=yes",
+            "-o",
+            "GlobalKnownHostsFile=none",
+            "-o",
+            "LogLevel=VERBOSE",
+        ]);
+        command.arg("-o").arg(format!(
+            "UserKnownHostsFile={}",
+            self.folder.join("known_hosts").display()
+        ));
+        command
+            .arg("-o")
+            .arg(format!("CertificateFile={}", self.certificate_file().display()));
         command.arg("-o").arg(format!("HostKeyAlias={}", target.name()));
         command.arg("-i").arg(self.folder.join("key"));
         command.args(options);
@@ -89,17 +110,24 @@ pub struct Session {
 impl Session {
     /// Speaks with any command that reads and writes lines.
     pub fn over(mut command: Command) -> Result<Session> {
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut process = Running::start("session", command)?;
         let child = &mut process.child;
-        let (Some(input), Some(output), Some(mut stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take()) else {
+        let (Some(input), Some(output), Some(mut stderr)) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take())
+        else {
             bail!("the session has no pipes");
         };
         let (send, lines) = channel();
         thread::spawn(move || {
             let mut output = BufReader::new(output);
             let mut line = Vec::new();
-            while output.read_until(b'\n', &mut line).is_ok_and(|bytes| bytes > 0) && send.send(std::mem::take(&mut line)).is_ok() {}
+            while output.read_until(b'\n', &mut line).is_ok_and(|bytes| bytes > 0)
+                && send.send(std::mem::take(&mut line)).is_ok()
+            {}
         });
         let errors = Arc::new(Mutex::new(String::new()));
         let sink = Arc::clone(&errors);
@@ -110,7 +138,12 @@ impl Session {
                 sink.lock().unwrap_or_else(PoisonError::into_inner).push_str(&text);
             }
         });
-        Ok(Session { process, input: Some(input), lines, errors })
+        Ok(Session {
+            process,
+            input: Some(input),
+            lines,
+            errors,
+        })
     }
 
     /// Sends these bytes and a newline.
@@ -121,8 +154,13 @@ impl Session {
 
     /// Sends exactly these bytes.
     pub fn send_raw(&mut self, bytes: impl AsRef<[u8]>) -> Result<()> {
-        let Some(input) = &mut self.input else { bail!("the session's input is closed") };
-        input.write_all(bytes.as_ref()).and_then(|()| input.flush()).context("failed to send to the session")
+        let Some(input) = &mut self.input else {
+            bail!("the session's input is closed")
+        };
+        input
+            .write_all(bytes.as_ref())
+            .and_then(|()| input.flush())
+            .context("failed to send to the session")
     }
 
     /// Closes the sending half.
@@ -142,7 +180,9 @@ impl Session {
     /// The next line as JSON, within 10 s.
     pub fn line(&self) -> Result<Value> {
         match self.raw_line(Duration::from_secs(10))? {
-            Some(line) => serde_json::from_slice(&line).with_context(|| format!("not JSON: {}", String::from_utf8_lossy(&line))),
+            Some(line) => {
+                serde_json::from_slice(&line).with_context(|| format!("not JSON: {}", String::from_utf8_lossy(&line)))
+            }
             None => bail!("the session ended: {}", self.errors()),
         }
     }

@@ -33,7 +33,12 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options { targets: vec!["web-1", "web-2"], task_lifetime_s: 300, policy: None, log_disk_kib: None }
+        Options {
+            targets: vec!["web-1", "web-2"],
+            task_lifetime_s: 300,
+            policy: None,
+            log_disk_kib: None,
+        }
     }
 }
 
@@ -57,7 +62,13 @@ impl Stack {
         let control = Control::build(&world, &folder, options.task_lifetime_s, options.policy.as_deref())?;
         let logins = folder.join("logins");
         fs::create_dir(&logins)?;
-        let mut stack = Stack { control, targets: Vec::new(), world, folder, logins };
+        let mut stack = Stack {
+            control,
+            targets: Vec::new(),
+            world,
+            folder,
+            logins,
+        };
         for (n, name) in options.targets.iter().enumerate() {
             let ip = IpAddr::V4(Ipv4Addr::new(127, 0, 0, u8::try_from(n + 11)?));
             let mut target = Target::bare(&stack.world, &stack.folder, name, ip, Accounts::Given)?;
@@ -87,12 +98,18 @@ impl Stack {
 
     /// The target of this name.
     pub fn target(&self, name: &str) -> Result<&Target> {
-        self.targets.iter().find(|target| target.name() == name).ok_or_else(|| anyhow!("no target {name}"))
+        self.targets
+            .iter()
+            .find(|target| target.name() == name)
+            .ok_or_else(|| anyhow!("no target {name}"))
     }
 
     /// The target of this name, to stop or start it.
     pub fn target_mut(&mut self, name: &str) -> Result<&mut Target> {
-        self.targets.iter_mut().find(|target| target.name() == name).ok_or_else(|| anyhow!("no target {name}"))
+        self.targets
+            .iter_mut()
+            .find(|target| target.name() == name)
+            .ok_or_else(|| anyhow!("no target {name}"))
     }
 
     /// Where the programs come from.
@@ -131,8 +148,14 @@ impl Stack {
         });
         let answer = self.ca_call(RELAY, "open_task", &fields)?;
         let certificate = answer.pointer("/ok/certificate").and_then(Value::as_str);
-        let certificate = certificate.ok_or_else(|| anyhow!("the CA answered {answer}"))?.to_owned();
-        Ok(Opened { task_id, key, certificate })
+        let certificate = certificate
+            .ok_or_else(|| anyhow!("the CA answered {answer}"))?
+            .to_owned();
+        Ok(Opened {
+            task_id,
+            key,
+            certificate,
+        })
     }
 
     /// Key and certificate for OpenSSH's client, which knows the targets by the host CA.
@@ -184,7 +207,9 @@ pub struct Opened {
 
 /// Unix time in seconds.
 pub fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
 }
 
 /// A random lower-case UUID (version 4).

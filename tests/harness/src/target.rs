@@ -48,15 +48,26 @@ impl Target {
         let mut groups = vec![(STRANGER.name, STRANGER.gid)];
         if accounts == Accounts::Given {
             people.extend([(RUNNER, AGENT_EXEC), (EXEC, "/usr/sbin/nologin")]);
-            groups.extend([(RUNNER.name, RUNNER.gid), (EXEC.name, EXEC.gid), ("writ-logs", WRIT_LOGS)]);
+            groups.extend([
+                (RUNNER.name, RUNNER.gid),
+                (EXEC.name, EXEC.gid),
+                ("writ-logs", WRIT_LOGS),
+            ]);
         }
         let root = Root::build(world, folder.join(name), name, &people, &groups)?;
         let address = free_port(ip)?;
-        let config = SSHD_CONFIG.replace("@PORT@", &address.port().to_string()).replace("@ADDRESS@", &ip.to_string());
+        let config = SSHD_CONFIG
+            .replace("@PORT@", &address.port().to_string())
+            .replace("@ADDRESS@", &ip.to_string());
         root.file("etc/ssh/sshd_config", 0o644, config)?;
         root.folder("etc/ssh/sshd_config.d", 0o755, (0, 0))?;
         demo_files(&root)?;
-        Ok(Target { name: name.to_owned(), address, root, sshd: None })
+        Ok(Target {
+            name: name.to_owned(),
+            address,
+            root,
+            sshd: None,
+        })
     }
 
     /// Runs the shipped install steps in it, from a copy of the package that an administrator would have brought.
@@ -111,7 +122,9 @@ impl Target {
 
     /// What its sshd logged.
     pub fn sshd_log(&self) -> String {
-        fs::read(self.root.at("var/log/sshd.log")).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+        fs::read(self.root.at("var/log/sshd.log"))
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_default()
     }
 
     /// A command inside it, in a constant environment.
@@ -140,13 +153,22 @@ impl Target {
 
     /// Adds an action to its own catalogue.
     pub fn add_action(&self, name: &str, manifest: &str) -> Result<()> {
-        self.root.file(&format!("etc/writ/actions.d/{name}.toml"), 0o644, manifest)
+        self.root
+            .file(&format!("etc/writ/actions.d/{name}.toml"), 0o644, manifest)
     }
 
     /// The effective configuration of its sshd for a login of `user`, as `sshd -T` prints it.
     pub fn sshd_says(&self, user: &str) -> Result<String> {
-        let spec = format!("user={user},host=localhost,addr=127.0.0.1,laddr={},lport={}", self.address.ip(), self.address.port());
-        let text = self.as_root("/usr/sbin/sshd", &["-T", "-f", "/etc/ssh/sshd_config", "-C", &spec], b"")?;
+        let spec = format!(
+            "user={user},host=localhost,addr=127.0.0.1,laddr={},lport={}",
+            self.address.ip(),
+            self.address.port()
+        );
+        let text = self.as_root(
+            "/usr/sbin/sshd",
+            &["-T", "-f", "/etc/ssh/sshd_config", "-C", &spec],
+            b"",
+        )?;
         Ok(String::from_utf8(text)?)
     }
 }
@@ -157,7 +179,11 @@ fn demo_files(root: &Root) -> Result<()> {
     let mut log = String::new();
     for n in 1..=400 {
         let status = if n % 97 == 0 { "503 upstream timed out" } else { "200" };
-        log.push_str(&format!("2026-01-01T10:{:02}:{:02}Z GET /cart/{n} {status}\n", n / 60 % 60, n % 60));
+        log.push_str(&format!(
+            "2026-01-01T10:{:02}:{:02}Z GET /cart/{n} {status}\n",
+            n / 60 % 60,
+            n % 60
+        ));
     }
     root.file("var/log/shop/web.log", 0o644, log)?;
     root.file("var/log/shop/private.log", 0o600, "root's own\n")?;
@@ -183,7 +209,11 @@ fn walk(folder: &Path) -> Result<Vec<std::path::PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).map_err(|error| anyhow!("failed to read {}: {error}", folder.display()))? {
         let entry = entry?;
-        if entry.file_type()?.is_dir() { files.extend(walk(&entry.path())?) } else { files.push(entry.path()) }
+        if entry.file_type()?.is_dir() {
+            files.extend(walk(&entry.path())?)
+        } else {
+            files.push(entry.path())
+        }
     }
     Ok(files)
 }

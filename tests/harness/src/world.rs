@@ -17,10 +17,22 @@ impl World {
     /// The world that this process is in. Fails outside of one: nothing is ever mounted or installed on the machine itself.
     pub fn here() -> Result<World> {
         let files = folder("HARNESS_WORLD")?;
-        let kind = statfs(&files).with_context(|| format!("failed to look at {}", files.display()))?.filesystem_type();
-        ensure!(kind == TMPFS_MAGIC, "{} is no world of the harness: run this through tests/harness/enter", files.display());
-        ensure!(nix::unistd::geteuid().is_root(), "not root of a world: run this through tests/harness/enter");
-        Ok(World { files, programs: folder("HARNESS_BIN")? })
+        let kind = statfs(&files)
+            .with_context(|| format!("failed to look at {}", files.display()))?
+            .filesystem_type();
+        ensure!(
+            kind == TMPFS_MAGIC,
+            "{} is no world of the harness: run this through tests/harness/enter",
+            files.display()
+        );
+        ensure!(
+            nix::unistd::geteuid().is_root(),
+            "not root of a world: run this through tests/harness/enter"
+        );
+        Ok(World {
+            files,
+            programs: folder("HARNESS_BIN")?,
+        })
     }
 
     /// One of the programs that `make` built: `writ-relay`, `writ-ca`, `writ-audit`, `harness`.
@@ -39,7 +51,11 @@ impl World {
     /// A new empty folder for one stack.
     pub(crate) fn new_folder(&self) -> Result<PathBuf> {
         static NEXT: AtomicU32 = AtomicU32::new(1);
-        let path = self.files.join(format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
+        let path = self.files.join(format!(
+            "{}-{}",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        ));
         std::fs::create_dir(&path).with_context(|| format!("failed to make {}", path.display()))?;
         Ok(path)
     }
@@ -50,6 +66,9 @@ fn folder(variable: &str) -> Result<PathBuf> {
         bail!("{variable} is not set: run this through `make` or tests/harness/enter");
     };
     let path = PathBuf::from(value);
-    ensure!(path.is_absolute() && Path::new(&path).is_dir(), "{variable} names no folder");
+    ensure!(
+        path.is_absolute() && Path::new(&path).is_dir(),
+        "{variable} names no folder"
+    );
     Ok(path)
 }

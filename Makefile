@@ -1,0 +1,92 @@
+# What one does here. `make` alone says it.
+#
+# Everything is built into $(OUT); nothing is installed on the machine but, by root and where missing, the packages that
+# tests/harness/setup names. The stack runs in namespaces of its own (tests/harness/enter) and leaves nothing behind.
+
+SHELL := /bin/sh
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+OUT := $(abspath $(or $(CARGO_TARGET_DIR),target))
+CARGO ?= cargo
+HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+
+# What a binary answers to --version and writes into its records.
+export BUILD_ID := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
+# Where the harness finds what was built. No binary of Writ reads an environment variable.
+export HARNESS_BIN := $(OUT)/stack
+export MAKECMDGOALS
+
+# agent-exec and inspect run on targets: static, in a profile of their own, built by themselves so that no other crate
+# chooses features for them. musl where it is installed, else glibc's static start files.
+MUSL := $(subst -gnu,-musl,$(HOST))
+ifneq ($(wildcard $(shell rustc --print sysroot 2>/dev/null)/lib/rustlib/$(MUSL)),)
+AGENT_TARGET := $(MUSL)
+AGENT_FLAGS :=
+else
+AGENT_TARGET := $(HOST)
+AGENT_FLAGS := -Ctarget-feature=+crt-static
+endif
+AGENT_OUT := $(OUT)/$(AGENT_TARGET)/agent
+
+ENTER := tests/harness/enter
+IN_THE_WORLD := -p writ-e2e -p writ-security
+
+.PHONY: help
+help: ## what there is
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-24s %s\n", $$1, $$2 }'
+
+.PHONY: demo
+demo: setup build ## one task from an MCP client to a target and into the evidence (ARGS=--json: the steps as data)
+	@$(ENTER) $(HARNESS_BIN)/harness demo $(ARGS)
+
+.PHONY: up
+up: setup build ## the same stack, kept running for your own MCP client until Ctrl-C
+	@$(ENTER) $(HARNESS_BIN)/harness up $(OUT)/up.sock
+
+.PHONY: test
+test: setup-test build ## every test; installs what is missing when root
+	$(CARGO) test --workspace --exclude writ-e2e --exclude writ-security
+	$(CARGO) test --no-run $(IN_THE_WORLD)
+	$(ENTER) $(CARGO) test --offline $(IN_THE_WORLD)
+
+.PHONY: lint
+lint: ## fmt, clippy and rustdoc, warnings refused
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --workspace --no-deps --quiet
+
+.PHONY: build
+build: agent target-package ## all binaries, laid out for the harness in $(HARNESS_BIN)
+	@$(CARGO) build --quiet -p writ-relay -p writ-ca -p writ-audit-cli -p writ-harness
+	@mkdir -p $(HARNESS_BIN)
+	@for program in writ-relay writ-ca writ-audit harness; do \
+	    cmp -s $(OUT)/debug/$$program $(HARNESS_BIN)/$$program || install -m 755 $(OUT)/debug/$$program $(HARNESS_BIN)/$$program; \
+	done
+
+.PHONY: agent
+agent: ## agent-exec and inspect: static, release
+	@RUSTFLAGS='$(AGENT_FLAGS)' $(CARGO) build --quiet --profile agent --target $(AGENT_TARGET) -p agent-exec
+	@RUSTFLAGS='$(AGENT_FLAGS)' $(CARGO) build --quiet --profile agent --target $(AGENT_TARGET) -p writ-inspect
+
+.PHONY: target-package
+target-package: agent ## the folder to copy to a host that becomes a target: see deploy/target
+	@$(CARGO) build --quiet -p writ-target
+	@mkdir -p $(HARNESS_BIN)/target/actions.d
+	@rm -f $(HARNESS_BIN)/target/actions.d/*
+	@install -m 755 $(AGENT_OUT)/agent-exec $(AGENT_OUT)/inspect $(OUT)/debug/writ-target deploy/target/install $(HARNESS_BIN)/target/
+	@install -m 644 sshd/50-writ.conf sshd/49-writ-hostcert.conf deploy/target/target.toml.example $(HARNESS_BIN)/target/
+	@install -m 644 proto/catalogue/actions.d/*.toml $(HARNESS_BIN)/target/actions.d/
+
+.PHONY: setup
+setup:
+	@tests/harness/setup
+
+.PHONY: setup-test
+setup-test:
+	@tests/harness/setup python
+	@tests/e2e/mcp-client/install $(OUT)/mcp-client
+
+.PHONY: clean
+clean: ## removes what was built
+	$(CARGO) clean

@@ -1,0 +1,135 @@
+//! The one helper of every hostile test: the Code is right, the evidence is in the log of the tier that refused, and
+//! nothing ran anywhere.
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use crate::control::{CA_LOG, RELAY_LOG};
+use crate::records;
+use crate::stack::Stack;
+use crate::target::LOG;
+
+/// Who has to refuse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By<'a> {
+    /// The relay.
+    Relay,
+    /// The CA.
+    Ca,
+    /// The target of this name.
+    Target(&'a str),
+}
+
+/// What a refusal leaves behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leaves {
+    /// Exactly one `refused` record with the Code: the peer had proved itself.
+    Record,
+    /// One more in the count of strangers, and no line of its own.
+    Count,
+}
+
+/// A file that an attack would make if its text were ever executed, on whichever machine.
+pub const CANARY: &str = "/tmp/canary";
+
+/// What the logs say before and after.
+#[derive(Debug, PartialEq, Eq)]
+struct Evidence {
+    refused_with_code: usize,
+    refused: usize,
+    strangers_with_code: u64,
+    strangers: u64,
+    intents: usize,
+}
+
+/// Runs `attack`, whose value is the Code that the attacker was told, and asserts all of it.
+pub fn assert_refused(
+    stack: &Stack,
+    by: By<'_>,
+    leaves: Leaves,
+    code: &str,
+    attack: impl FnOnce() -> Result<String>,
+) -> Result<()> {
+    let before = Evidence::of(stack, by, code)?;
+    let told = attack().with_context(|| format!("the attack that {code} should stop did not get an answer"))?;
+    ensure!(told == code, "told {told}, not {code}");
+    let after = Evidence::of(stack, by, code)?;
+    let (records, strangers) = match leaves {
+        Leaves::Record => (1, 0),
+        Leaves::Count => (0, 1),
+    };
+    let expected = Evidence {
+        refused_with_code: before.refused_with_code + records,
+        refused: before.refused + records,
+        strangers_with_code: before.strangers_with_code + strangers,
+        strangers: before.strangers + strangers,
+        intents: before.intents,
+    };
+    ensure!(
+        after == expected,
+        "{by:?} was to refuse with {code} and left {after:?}, not {expected:?}"
+    );
+    ensure!(!canary(stack), "the canary is there: something ran");
+    Ok(())
+}
+
+/// Whether the canary exists on any machine of the stack.
+pub fn canary(stack: &Stack) -> bool {
+    let roots = stack
+        .targets
+        .iter()
+        .map(|target| target.root())
+        .chain([stack.control.root()]);
+    roots.into_iter().any(|root| root.at(CANARY).exists())
+}
+
+/// How many intents all targets hold together.
+pub fn intents(stack: &Stack) -> Result<usize> {
+    stack
+        .targets
+        .iter()
+        .map(|target| Ok(records::count(&target.records()?, "intent", None)))
+        .sum()
+}
+
+impl Evidence {
+    fn of(stack: &Stack, by: By<'_>, code: &str) -> Result<Evidence> {
+        let (log, counter) = match by {
+            By::Relay => (
+                stack.control.root().at(RELAY_LOG),
+                stack.control.root().at("var/lib/writ-relay/strangers"),
+            ),
+            By::Ca => (
+                stack.control.root().at(CA_LOG),
+                stack.control.root().at("var/lib/writ-ca/strangers"),
+            ),
+            By::Target(name) => {
+                let root = stack.target(name)?.root();
+                (root.at(LOG), root.at("var/lib/writ/strangers"))
+            }
+        };
+        let all = records::read(&log)?;
+        let pending: Value = std::fs::read(counter)
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(bytes.trim_ascii_end()).ok())
+            .unwrap_or_default();
+        let mut strangers = 0;
+        let mut strangers_with_code = 0;
+        for counted in all
+            .iter()
+            .filter(|record| record.get("event").is_some_and(|event| event == "strangers"))
+            .chain([&pending])
+        {
+            let number = |pointer: &str| counted.pointer(pointer).and_then(Value::as_u64).unwrap_or_default();
+            strangers += number("/count");
+            strangers_with_code += number(&format!("/codes/{code}"));
+        }
+        Ok(Evidence {
+            refused_with_code: records::count(&all, "refused", Some(code)),
+            refused: records::count(&all, "refused", None),
+            strangers_with_code,
+            strangers,
+            intents: intents(stack)?,
+        })
+    }
+}
