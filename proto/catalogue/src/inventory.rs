@@ -403,3 +403,150 @@ fn toml_key(key: &str) -> String {
 fn toml_text(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEYS: [&str; 3] = [
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f",
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8g",
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyAh",
+    ];
+
+    fn text() -> String {
+        format!(
+            "[target.web-1]\naddress = \"127.0.0.11:2201\"\nhost_ca = \"{}\"\nreceipt_key = \"{}\"\nlabels = {{ env = \"demo\" }}\n",
+            KEYS[0], KEYS[1]
+        )
+    }
+
+    fn told(text: &str) -> Vec<String> {
+        Inventory::parse(text)
+            .err()
+            .unwrap_or_default()
+            .iter()
+            .map(ToString::to_string)
+            .collect()
+    }
+
+    #[test]
+    fn what_is_written_is_what_was_read() {
+        let inventory = Inventory::parse(&text()).unwrap();
+        let target = inventory.find("web-1").unwrap();
+        assert_eq!(target.host_and_port(), ("127.0.0.11", 2201));
+        assert_eq!(target.host(), &HostTrust::Ca(PublicKey::from_openssh(KEYS[0]).unwrap()));
+        assert_eq!(target.receipt_key().to_openssh(), KEYS[1]);
+        assert_eq!(target.labels()["env"], "demo");
+        assert_eq!(inventory.to_toml(), text());
+
+        let mut more = inventory.clone();
+        let labels = BTreeMap::from([("a.b/c".to_owned(), "x:y".to_owned())]);
+        let host = HostTrust::Key(PublicKey::from_openssh(KEYS[0]).unwrap());
+        let key = PublicKey::from_openssh(KEYS[2]).unwrap();
+        more.insert(Target::new("db.eu".parse().unwrap(), "[::1]:22", host, key, labels).unwrap())
+            .unwrap();
+        assert_eq!(Inventory::parse(&more.to_toml()).unwrap(), more);
+        assert_eq!(more.find("db.eu").unwrap().host_and_port(), ("::1", 22));
+    }
+
+    #[test]
+    fn each_fault_is_named() {
+        let table = [
+            ("[target.web-1]", "[target.Web]", "target.Web: must be called"),
+            ("[target.web-1]", "[target.\"a,b\"]", "target.\"a,b\": must be called"),
+            ("[target.web-1]", "[targets.web-1]", "targets: is not a known key"),
+            ("host_ca", "host_cas", "target.web-1.host_ca: is missing"),
+            ("host_ca", "host_cas", "target.web-1.host_cas: is not a known key"),
+            (
+                "receipt_key",
+                "host_key",
+                "target.web-1.host_key: must not stand beside host_ca",
+            ),
+            ("receipt_key", "host_key", "target.web-1.receipt_key: is missing"),
+            ("ssh-ed25519", "ssh-rsa", "target.web-1.host_ca: must be \"ssh-ed25519"),
+            (
+                "127.0.0.11:2201",
+                "127.0.0.11",
+                "target.web-1.address: must be HOST:PORT",
+            ),
+            (
+                "127.0.0.11:2201",
+                "127.0.0.999:1",
+                "target.web-1.address: must be HOST:PORT",
+            ),
+            (
+                "127.0.0.11:2201",
+                "127.0.0.11:0",
+                "target.web-1.address: must be HOST:PORT",
+            ),
+            (
+                "127.0.0.11:2201",
+                "127.0.0.11:+1",
+                "target.web-1.address: must be HOST:PORT",
+            ),
+            ("127.0.0.11:2201", "::1:22", "target.web-1.address: must be HOST:PORT"),
+            (
+                "127.0.0.11:2201",
+                "-oProxyCommand=x:22",
+                "target.web-1.address: must be HOST:PORT",
+            ),
+            (
+                "127.0.0.11:2201",
+                "user@host:22",
+                "target.web-1.address: must be HOST:PORT",
+            ),
+            (
+                "env = \"demo\"",
+                "env = 5",
+                "target.web-1.labels: \"env\" must be a string",
+            ),
+            (
+                "env = \"demo\"",
+                "\"\" = \"x\"",
+                "target.web-1.labels: \"\" = \"x\" must have",
+            ),
+            (
+                "env = \"demo\"",
+                "env = \"a b\"",
+                "target.web-1.labels: \"env\" = \"a b\" must have",
+            ),
+            ("address", "port = 1\naddress", "target.web-1.port: is not a known key"),
+        ];
+        for (from, to, expected) in table {
+            let lines = told(&text().replacen(from, to, 1));
+            assert!(
+                lines.iter().any(|line| line.starts_with(expected)),
+                "{to}: wanted {expected}, told {lines:#?}"
+            );
+        }
+    }
+
+    #[test]
+    fn two_targets_cannot_share_a_receipt_key() {
+        let both = text() + &text().replace("web-1", "web-2");
+        assert_eq!(told(&both), ["target.web-2.receipt_key: is that of web-1"]);
+        let mut inventory = Inventory::parse(&text()).unwrap();
+        let known = inventory.find("web-1").unwrap().clone();
+        let key = |n: usize| PublicKey::from_openssh(KEYS[n]).unwrap();
+        let target = |name: &str, host, receipt| {
+            Target::new(name.parse().unwrap(), "h:22", host, receipt, BTreeMap::new()).unwrap()
+        };
+        assert!(inventory.insert(target("web-2", known.host().clone(), key(1))).is_err());
+        assert!(inventory.insert(target("web-1", known.host().clone(), key(2))).is_err());
+        assert!(
+            inventory.insert(target("web-1", known.host().clone(), key(1))).is_ok(),
+            "the address may change"
+        );
+        assert!(
+            inventory
+                .insert(target("web-2", HostTrust::Key(key(0)), key(2)))
+                .is_ok()
+        );
+        assert!(
+            inventory
+                .insert(target("web-2", HostTrust::Key(key(1)), key(2)))
+                .is_err()
+        );
+    }
+}
