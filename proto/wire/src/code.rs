@@ -140,7 +140,7 @@ codes! {
     ModeUnsupported "mode_unsupported" Never Caller "do that in this mode",
     ActionCertificateMissing "action_certificate_missing" Never Peer "find an action certificate for the request",
     ManifestChanged "manifest_changed" Never Machine "run an action whose manifest has changed",
-    ActionUnsupported "action_unsupported" Never Machine "run actions of this risk",
+    LineUnsupported "line_unsupported" Never Peer "serve this kind of line",
     RequestIdReused "request_id_reused" Never Caller "accept other bytes under a request id that was used",
     InProgress "in_progress" Later Caller "answer while the request is still running",
     Halted "halted" Never Policy "run anything while the target is halted",

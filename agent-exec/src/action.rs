@@ -1,0 +1,114 @@
+//! What a request asks for, found on this target: its manifest, its arguments, the program and the opened file.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use catalogue::{CheckedArgs, Entry, Exec, Folder, Probe, ProbeName};
+use wire::ids::{ActionName, Digest};
+use wire::statement::escaped;
+use wire::{Code, Encoding};
+
+use crate::child::{self, Command};
+use crate::error::Refusal;
+use crate::{house, paths};
+
+/// Loads the target's own manifest of an action.
+///
+/// # Errors
+/// `unknown_action`, or `manifest_invalid` when the file is there and is not fit for use.
+pub(crate) fn find(name: &ActionName) -> Result<Entry, Refusal> {
+    let invalid = |what: String| Refusal::because(Code::ManifestInvalid, escaped(&what, 300));
+    let folder = Folder::open(Path::new(house::ACTIONS), &[0]).map_err(|fault| invalid(fault.to_string()))?;
+    match folder.load_one(name) {
+        Ok(Some(entry)) => Ok(entry),
+        Ok(None) => Err(Refusal::because(
+            Code::UnknownAction,
+            format!("this target has no action {name}"),
+        )),
+        Err(faults) => Err(invalid(faults.first().map(ToString::to_string).unwrap_or_default())),
+    }
+}
+
+/// The digest of each manifest, for the hello. A folder that cannot be used means no actions.
+#[must_use]
+pub(crate) fn digests() -> BTreeMap<ActionName, Digest> {
+    let folder = Folder::open(Path::new(house::ACTIONS), &[0]);
+    folder
+        .and_then(|folder| folder.digests())
+        .map(|(digests, _)| digests)
+        .unwrap_or_default()
+}
+
+/// Checks the arguments against the target's own schema.
+///
+/// # Errors
+/// `arguments_invalid`, with everything that is wrong as far as it fits.
+pub(crate) fn check_args(
+    entry: &Entry,
+    args: &serde_json::Map<String, serde_json::Value>,
+) -> Result<CheckedArgs, Refusal> {
+    entry.manifest().check_args(args).map_err(|faults| {
+        let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        Refusal::because(Code::ArgumentsInvalid, escaped(&faults.join("; "), 400))
+    })
+}
+
+/// Opens what is to be run and what it is to read. From here on no path is looked up again.
+///
+/// # Errors
+/// `path_refused`, `path_not_found`, `arguments_invalid` for a probe that is not there, or `manifest_invalid`.
+pub(crate) fn open(entry: &Entry, args: &CheckedArgs, probes: &BTreeMap<ProbeName, Probe>) -> Result<Command, Refusal> {
+    let manifest = entry.manifest();
+    let mut timeout_ms = manifest.timeout_ms();
+    let (program, arguments) = match (manifest.exec(), args.probe()) {
+        (Exec::Program { program, .. }, _) => (program.display().to_string(), args.argv().to_vec()),
+        (Exec::Probe { .. }, name) => {
+            let probe = name
+                .and_then(|name| probes.iter().find(|(known, _)| known.as_str() == name))
+                .map(|(_, probe)| probe)
+                .ok_or_else(|| unknown_probe(probes))?;
+            timeout_ms = timeout_ms.min(probe.timeout_ms());
+            (probe.program().to_owned(), probe.argv().to_vec())
+        }
+    };
+    let invalid = |what: String| Refusal::because(Code::ManifestInvalid, what);
+    let stdin = match args.stdin() {
+        Some(file) => {
+            let rule = manifest
+                .files()
+                .get(file.name)
+                .ok_or_else(|| invalid("it has no rule for its file".to_owned()))?;
+            let opened = paths::open(file.path, rule.within());
+            opened
+                .map_err(|error| Refusal::because(error.code, format!("{}: {}", file.name, error.message)))?
+                .into()
+        }
+        None => child::no_input().map_err(|error| invalid(error.to_string()))?,
+    };
+    Ok(Command {
+        program: child::open_program(Path::new(&program)).map_err(invalid)?,
+        argv: std::iter::once(program).chain(arguments).collect(),
+        stdin,
+        timeout: Duration::from_millis(timeout_ms),
+        output_bytes: usize::try_from(manifest.output_bytes()).unwrap_or(0),
+    })
+}
+
+/// How the caller wants the output, where the action lets it choose.
+#[must_use]
+pub(crate) fn encoding(args: &CheckedArgs) -> Option<Encoding> {
+    match args.encoding() {
+        Some("base64") => Some(Encoding::Base64),
+        Some("text") => Some(Encoding::Text),
+        _ => None,
+    }
+}
+
+fn unknown_probe(probes: &BTreeMap<ProbeName, Probe>) -> Refusal {
+    let names: Vec<&str> = probes.keys().map(ProbeName::as_str).collect();
+    Refusal::because(
+        Code::ArgumentsInvalid,
+        escaped(&format!("probe: this target has {}", names.join(", ")), 400),
+    )
+}

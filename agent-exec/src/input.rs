@@ -1,0 +1,152 @@
+//! Lines from the relay: bounded in length and in the time that one may take.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+/// From the first byte of a line to its newline.
+const LINE: Duration = Duration::from_secs(30);
+
+/// What came.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Line {
+    /// A line, without its newline.
+    Whole(Vec<u8>),
+    /// One that is longer than allowed: what follows it cannot be trusted to be the beginning of another.
+    TooLong,
+    /// Nothing in time, or a line that dripped.
+    TooLate,
+    /// The relay has closed its side.
+    End,
+}
+
+/// Reads lines from a descriptor.
+#[derive(Debug)]
+pub(crate) struct Lines<'fd> {
+    from: BorrowedFd<'fd>,
+    max: usize,
+    buffer: Vec<u8>,
+    /// How far the buffer was searched for a newline.
+    searched: usize,
+    lost: bool,
+}
+
+impl<'fd> Lines<'fd> {
+    /// Lines of at most `max` bytes.
+    pub(crate) fn new(from: BorrowedFd<'fd>, max: usize) -> Self {
+        Self {
+            from,
+            max,
+            buffer: Vec::new(),
+            searched: 0,
+            lost: false,
+        }
+    }
+
+    /// The next line; `until` is how long one may be waited for that has not begun.
+    ///
+    /// # Errors
+    /// Whatever read or poll say.
+    pub(crate) fn next(&mut self, until: Instant) -> io::Result<Line> {
+        let mut begun = None;
+        loop {
+            if let Some(line) = self.take_line() {
+                return Ok(line);
+            }
+            if begun.is_none() && !self.buffer.is_empty() {
+                begun = Some(Instant::now() + LINE);
+            }
+            let deadline = begun.unwrap_or(until);
+            if !wait(self.from, deadline)? {
+                self.lost = true;
+                return Ok(Line::TooLate);
+            }
+            let mut bytes = [0_u8; 16 * 1024];
+            match nix::unistd::read(self.from.as_fd(), &mut bytes) {
+                Ok(0) => return Ok(Line::End),
+                Ok(count) => self.buffer.extend_from_slice(&bytes[..count]),
+                Err(Errno::EINTR | Errno::EAGAIN) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+
+    /// True after a line that was not read to its end: nothing says where the next one begins.
+    pub(crate) fn lost(&self) -> bool {
+        self.lost
+    }
+
+    fn take_line(&mut self) -> Option<Line> {
+        match self.buffer[self.searched..].iter().position(|byte| *byte == b'\n') {
+            Some(at) if self.searched + at <= self.max => {
+                let end = self.searched + at;
+                let mut line: Vec<u8> = self.buffer.drain(..=end).collect();
+                line.pop();
+                self.searched = 0;
+                Some(Line::Whole(line))
+            }
+            None if self.buffer.len() <= self.max => {
+                self.searched = self.buffer.len();
+                None
+            }
+            _ => {
+                self.lost = true;
+                Some(Line::TooLong)
+            }
+        }
+    }
+}
+
+/// Waits until something can be read; false when the deadline came first.
+fn wait(from: BorrowedFd<'_>, deadline: Instant) -> io::Result<bool> {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(false);
+        }
+        let left = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(from, PollFlags::POLLIN)], left) {
+            Ok(0) | Err(Errno::EINTR) => {}
+            Ok(_) => return Ok(true),
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_millis(50)
+    }
+
+    #[test]
+    fn lines_come_one_by_one_however_they_arrive() {
+        let (read, write) = std::io::pipe().unwrap();
+        let mut write = write;
+        let mut lines = Lines::new(read.as_fd(), 8);
+        write.write_all(b"one\ntwo\n12345678\nno").unwrap();
+        for expected in ["one", "two", "12345678"] {
+            assert_eq!(lines.next(soon()).unwrap(), Line::Whole(expected.into()));
+        }
+        write.write_all(b"w\n").unwrap();
+        assert_eq!(lines.next(soon()).unwrap(), Line::Whole("now".into()));
+        assert_eq!(lines.next(soon()).unwrap(), Line::TooLate);
+        drop(write);
+        assert_eq!(lines.next(soon()).unwrap(), Line::End);
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_not_read_to_its_end() {
+        for text in [&b"123456789\n"[..], b"123456789"] {
+            let (read, mut write) = std::io::pipe().unwrap();
+            write.write_all(text).unwrap();
+            assert_eq!(Lines::new(read.as_fd(), 8).next(soon()).unwrap(), Line::TooLong);
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! What is checked before anything is opened or run, in the order of the design: accept a certificate, verify a request.
+//!
+//! Pure: keys, names and the clock come in as arguments. What passed is a value that only the check can make.
+
+use openssh::certificate::{self, UserCertificate, UserTerms};
+use openssh::key::PublicKey;
+use openssh::sshsig;
+use wire::ids::{Digest, Fingerprint, Serial, TargetName};
+use wire::lines::Approval;
+use wire::seal::Sealed;
+use wire::{Code, FORCE_COMMAND, GRANT_EXTENSION, Grant, Kind, Mode, Payload, limits};
+
+use crate::error::Refusal;
+
+/// What the target knows of itself and of the session when it judges.
+#[derive(Debug)]
+pub struct Knowledge<'a> {
+    /// Its name.
+    pub target: &'a TargetName,
+    /// The fingerprint of its receipt key.
+    pub key: &'a Fingerprint,
+    /// The CAs that it trusts now.
+    pub cas: &'a [PublicKey],
+    /// The key that sshd says the session logged in with.
+    pub login_key: Option<&'a PublicKey>,
+    /// Its own ceiling for the life of a task certificate, in seconds.
+    pub max_lifetime_s: u64,
+    /// Its clock, Unix seconds.
+    pub now: u64,
+}
+
+/// A task certificate that was accepted in this session.
+///
+/// ```compile_fail
+/// // It has no other door than `order::accept`.
+/// let task = agent_exec::order::Task { certificate: todo!(), grant: todo!() };
+/// ```
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Task {
+    certificate: UserCertificate,
+    grant: Grant,
+}
+
+impl Task {
+    /// The certificate.
+    pub fn certificate(&self) -> &UserCertificate {
+        &self.certificate
+    }
+
+    /// What it permits.
+    #[must_use]
+    pub fn grant(&self) -> &Grant {
+        &self.grant
+    }
+}
+
+/// Accepts a task certificate, or its renewal: `before` is the one that the session has.
+///
+/// # Errors
+/// [`Refusal`]; the session keeps what it had.
+pub fn accept(text: &str, knowledge: &Knowledge<'_>, before: Option<&Task>) -> Result<Task, Refusal> {
+    let terms = UserTerms {
+        cas: knowledge.cas,
+        principal: knowledge.target.as_str(),
+        force_command: FORCE_COMMAND,
+        grant: GRANT_EXTENSION,
+        now: knowledge.now,
+        skew_s: limits::SKEW_S,
+        max_lifetime_s: knowledge.max_lifetime_s.saturating_add(limits::SKEW_S),
+    };
+    let certificate = certificate::check_user(text, &terms)?;
+    let grant = Grant::parse(certificate.grant().as_bytes())
+        .map_err(|error| Refusal::because(Code::GrantMalformed, error.to_string()))?;
+    let mismatch = |what: &str| Err(Refusal::because(Code::GrantMismatch, what));
+    if grant.kind != Kind::Task {
+        return mismatch("the grant is not a task's");
+    }
+    if grant.task_id.as_str() != certificate.key_id() {
+        return mismatch("the grant names another task than the certificate's key id");
+    }
+    if &grant.target != knowledge.target {
+        return mismatch("the grant names another target than the certificate's principal");
+    }
+    let age = knowledge.now.saturating_sub(grant.opened);
+    if grant.opened > knowledge.now.saturating_add(limits::SKEW_S) || age >= limits::TASK_MAX_S + limits::SKEW_S {
+        return mismatch("the task was opened too long ago, or in the future");
+    }
+    // Proof of possession is the login's and each request's signature; sshd's word must not contradict it.
+    match knowledge.login_key {
+        None => return Err(Refusal::new(Code::AuthInfoMissing)),
+        Some(key) if key != certificate.key() => return Err(Refusal::new(Code::KeyMismatch)),
+        Some(_) => {}
+    }
+    if before.is_some_and(|task| task.grant.task_id != grant.task_id) {
+        return Err(Refusal::new(Code::WrongTask));
+    }
+    Ok(Task { certificate, grant })
+}
+
+/// A request that is the session's own: signed by its key, for its task, for this target. Nothing is known yet of
+/// whether it may run.
+#[derive(Debug)]
+#[must_use]
+pub struct Verified {
+    payload: Payload,
+    sha256: Digest,
+    task: Task,
+}
+
+impl Verified {
+    /// What is asked.
+    pub fn payload(&self) -> &Payload {
+        &self.payload
+    }
+
+    /// SHA-256 of the payload's bytes.
+    #[must_use]
+    pub fn sha256(&self) -> &Digest {
+        &self.sha256
+    }
+
+    /// The task that it belongs to.
+    pub fn task(&self) -> &Task {
+        &self.task
+    }
+
+    /// The serial of the certificate that it stands under.
+    #[must_use]
+    pub fn serial(&self) -> Serial {
+        Serial::of(self.task.certificate.serial())
+    }
+}
+
+/// How far a peer got before it was refused.
+#[derive(Debug)]
+pub enum Unverified {
+    /// It proved nothing: it is counted, not recorded.
+    Stranger(Refusal),
+    /// The bytes are signed by the session's key, so somebody who holds it said this; it is recorded.
+    Known(Refusal),
+}
+
+/// Verifies a request: its signature first, so that only what the session's key signed is read.
+///
+/// # Errors
+/// [`Unverified`].
+pub fn verify(sealed: &Sealed, task: Option<&Task>, knowledge: &Knowledge<'_>) -> Result<Verified, Unverified> {
+    let stranger = |code| Unverified::Stranger(Refusal::new(code));
+    let task = task.ok_or_else(|| stranger(Code::CertificateMissing))?;
+    if sealed.payload.len() > limits::PAYLOAD {
+        return Err(stranger(Code::PayloadMalformed));
+    }
+    sealed
+        .verify(task.certificate.key(), sshsig::REQUEST)
+        .map_err(|_| stranger(Code::SignatureInvalid))?;
+    let known = |code, message: &str| Unverified::Known(Refusal::because(code, message));
+    let payload = Payload::parse(sealed.payload.as_bytes()).map_err(|error| {
+        known(
+            Code::PayloadMalformed,
+            &wire::statement::escaped(&error.to_string(), 200),
+        )
+    })?;
+    task.certificate
+        .check_time(knowledge.now, limits::SKEW_S)
+        .map_err(|error| Unverified::Known(error.into()))?;
+    if !knowledge.cas.contains(task.certificate.ca()) {
+        return Err(known(Code::CertificateUntrusted, "the CA is not trusted any more"));
+    }
+    if payload.target != *knowledge.target || payload.target_key != *knowledge.key {
+        return Err(known(Code::WrongTarget, Code::WrongTarget.text()));
+    }
+    if payload.task_id != task.grant.task_id {
+        return Err(known(Code::WrongTask, Code::WrongTask.text()));
+    }
+    if payload.requester != task.grant.requester {
+        return Err(known(Code::RequesterMismatch, Code::RequesterMismatch.text()));
+    }
+    Ok(Verified {
+        payload,
+        sha256: Digest::of(sealed.payload.as_bytes()),
+        task: task.clone(),
+    })
+}
+
+/// Checks what a request asks against what its task's grant permits and its target's manifest says.
+///
+/// # Errors
+/// [`Refusal`].
+pub fn permitted(request: &Verified, risk: wire::Risk, approval: Option<&Approval>) -> Result<(), Refusal> {
+    // Risk first: a task certificate covers no change, whatever its grant lists.
+    if risk != wire::Risk::Read {
+        return Err(Refusal::new(Code::ActionCertificateMissing));
+    }
+    if !request.task.grant.actions.contains(&request.payload.action) {
+        return Err(Refusal::new(Code::ActionNotGranted));
+    }
+    if request.payload.mode != Mode::Run {
+        return Err(Refusal::because(Code::ModeUnsupported, "the action has no dry run"));
+    }
+    if approval.is_some() {
+        return Err(Refusal::because(
+            Code::LineMalformed,
+            "an approval for an action that needs none",
+        ));
+    }
+    Ok(())
+}
+
+/// Judges the request's own clock.
+///
+/// # Errors
+/// [`Refusal`] with how far it is off, which tells a difference of clocks from a delay.
+pub fn timely(payload: &Payload, now: u64) -> Result<(), Refusal> {
+    if now >= payload.expires.saturating_add(limits::SKEW_S) {
+        let late = now - payload.expires;
+        return Err(Refusal::because(
+            Code::RequestExpired,
+            format!("it expired {late} s ago by the target's clock"),
+        ));
+    }
+    if payload.expires > now + limits::REQUEST_MAX_S + limits::SKEW_S {
+        let ahead = payload.expires - now;
+        return Err(Refusal::because(
+            Code::ExpiresTooFar,
+            format!("it expires in {ahead} s by the target's clock"),
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,143 @@
+//! A program's output: counted and hashed to its end, kept up to a limit, and put into words for the answer.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use sha2::{Digest as _, Sha256};
+use wire::ids::Digest;
+use wire::{Encoding, Stream};
+
+/// Longest JSON of one output in an answer, in bytes: with the signed Outcome beside it, the line stays below its limit.
+const MAX_JSON: usize = 900 * 1024;
+
+/// One stream while it is read. Its memory is bounded by `keep`, whatever the program writes.
+pub(crate) struct Capture {
+    keep: usize,
+    kept: Vec<u8>,
+    bytes: u64,
+    hash: Sha256,
+}
+
+impl Capture {
+    /// Keeps the first `keep` bytes.
+    #[must_use]
+    pub(crate) fn new(keep: usize) -> Self {
+        Self {
+            keep,
+            kept: Vec::new(),
+            bytes: 0,
+            hash: Sha256::new(),
+        }
+    }
+
+    /// Takes what was read.
+    pub(crate) fn take(&mut self, bytes: &[u8]) {
+        self.bytes += bytes.len() as u64;
+        self.hash.update(bytes);
+        let room = self.keep - self.kept.len();
+        self.kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+
+    /// Ends it: the text that is sent, and what the Outcome says of it.
+    #[must_use]
+    pub(crate) fn finish(self, wanted: Option<Encoding>) -> (String, Stream) {
+        let truncated = self.bytes > self.kept.len() as u64;
+        let (encoding, text) = encode(self.kept, truncated, wanted);
+        let stream = Stream {
+            encoding,
+            bytes: self.bytes,
+            sha256: Digest::from_bytes(&self.hash.finalize().into()),
+            sent_sha256: Digest::of(text.as_bytes()),
+            truncated,
+            redactions: 0,
+        };
+        (text, stream)
+    }
+}
+
+/// Text where the bytes are text, or where text is wanted; else base64. Also base64 where the text's JSON would be too
+/// long for a line, because every control character takes six bytes there.
+fn encode(mut bytes: Vec<u8>, truncated: bool, wanted: Option<Encoding>) -> (Encoding, String) {
+    if wanted == Some(Encoding::Base64) {
+        return (Encoding::Base64, STANDARD.encode(bytes));
+    }
+    if truncated {
+        drop_partial_character(&mut bytes);
+    }
+    let text = match String::from_utf8(bytes) {
+        Ok(text) if !text.contains('\0') => text,
+        Ok(text) if wanted == Some(Encoding::Text) => text.replace('\0', "\u{fffd}"),
+        Ok(text) => return (Encoding::Base64, STANDARD.encode(text)),
+        Err(error) if wanted == Some(Encoding::Text) => {
+            String::from_utf8_lossy(error.as_bytes()).replace('\0', "\u{fffd}")
+        }
+        Err(error) => return (Encoding::Base64, STANDARD.encode(error.as_bytes())),
+    };
+    if json_len(&text) > MAX_JSON {
+        (Encoding::Base64, STANDARD.encode(text))
+    } else {
+        (Encoding::Text, text)
+    }
+}
+
+/// A cut may have gone through a character; one that is broken for another reason stays.
+fn drop_partial_character(bytes: &mut Vec<u8>) {
+    if let Err(error) = std::str::from_utf8(bytes)
+        && error.error_len().is_none()
+    {
+        bytes.truncate(error.valid_up_to());
+    }
+}
+
+fn json_len(text: &str) -> usize {
+    let escaped = |byte: u8| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' => 2,
+        0..=0x1f => 6,
+        _ => 1,
+    };
+    text.bytes().map(escaped).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn captured(bytes: &[u8], keep: usize, wanted: Option<Encoding>) -> (String, Stream) {
+        let mut capture = Capture::new(keep);
+        for part in bytes.chunks(7) {
+            capture.take(part);
+        }
+        capture.finish(wanted)
+    }
+
+    #[test]
+    fn what_is_not_sent_is_still_counted_and_hashed() {
+        let (text, stream) = captured(&[b'a'; 100], 10, None);
+        assert_eq!(
+            (text.as_str(), stream.bytes, stream.truncated),
+            ("aaaaaaaaaa", 100, true)
+        );
+        assert_eq!(stream.sha256, Digest::of(&[b'a'; 100]));
+        assert_eq!(stream.sent_sha256, Digest::of(&[b'a'; 10]));
+    }
+
+    #[test]
+    fn a_cut_does_not_break_a_character() {
+        let (text, stream) = captured("ééé".as_bytes(), 3, None);
+        assert_eq!((text.as_str(), stream.encoding), ("é", Encoding::Text));
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_sent_as_base64_unless_text_is_wanted() {
+        assert_eq!(captured(b"\xff\0", 10, None).0, "/wA=");
+        assert_eq!(captured(b"a\0b", 10, None).1.encoding, Encoding::Base64);
+        assert_eq!(captured(b"a\0b\xff", 10, Some(Encoding::Text)).0, "a\u{fffd}b\u{fffd}");
+        assert_eq!(captured(b"ab", 10, Some(Encoding::Base64)).0, "YWI=");
+    }
+
+    #[test]
+    fn a_text_of_control_characters_still_fits_a_line() {
+        let (text, stream) = captured(&[0x1b; 512 * 1024], 512 * 1024, Some(Encoding::Text));
+        assert_eq!(stream.encoding, Encoding::Base64);
+        assert!(text.len() < MAX_JSON);
+    }
+}

@@ -1,0 +1,115 @@
+//! What agent-exec writes into its log about a request: one function for each moment.
+
+use audit::{Cert, Decision, Draft, Event, Output, Witness};
+use wire::ids::{Digest, Fingerprint};
+use wire::statement::escaped;
+use wire::{Outcome, Payload, Risk, Status, Stream};
+
+use crate::error::Refusal;
+use crate::order::{Task, Verified};
+
+/// Longest text of one argument in a record; the digest of the payload covers the whole.
+const MAX_ARG: usize = 512;
+/// Longest message in a record.
+const MAX_MESSAGE: usize = 500;
+
+/// Everything that a verified request says of itself.
+fn about(event: Event, request: &Verified) -> Draft {
+    let payload = request.payload();
+    let mut draft = of_payload(event, payload, request.sha256());
+    draft.cert = Some(cert(request.task()));
+    draft.witness = Some(Witness {
+        relay: Some(payload.witness.relay.clone()),
+        ca: Some(request.task().grant().witness.ca.clone()),
+        target: request.task().grant().witness.target.clone(),
+    });
+    draft
+}
+
+fn of_payload(event: Event, payload: &Payload, sha256: &Digest) -> Draft {
+    Draft {
+        task_id: Some(payload.task_id.clone()),
+        request_id: Some(payload.request_id.clone()),
+        request_sha256: Some(sha256.clone()),
+        requester: Some(payload.requester.clone()),
+        reason: Some(payload.reason.clone()),
+        target: Some(payload.target.clone()),
+        action: Some(payload.action.clone()),
+        mode: Some(payload.mode),
+        ..Draft::new(event)
+    }
+}
+
+fn cert(task: &Task) -> Cert {
+    let certificate = task.certificate();
+    Cert {
+        serial: wire::ids::Serial::of(certificate.serial()),
+        key_id: certificate.key_id().to_owned(),
+        ca: Fingerprint::of(certificate.ca()),
+        key: Some(Fingerprint::of(certificate.key())),
+        valid_before: Some(certificate.valid_before()),
+    }
+}
+
+/// The intent: what is about to be run.
+pub(crate) fn intent(request: &Verified, risk: Risk, manifest: &Digest, argv: &[String]) -> Draft {
+    Draft {
+        risk: Some(risk),
+        manifest: Some(manifest.clone()),
+        argv: Some(argv.iter().map(|element| escaped(element, MAX_ARG)).collect()),
+        decision: Some(Decision::Allow),
+        ..about(Event::Intent, request)
+    }
+}
+
+/// The result: what became of it.
+pub(crate) fn result(request: &Verified, risk: Risk, outcome: &Outcome) -> Draft {
+    let output = |stream: &Stream| Output {
+        bytes: stream.bytes,
+        sha256: stream.sha256.clone(),
+    };
+    Draft {
+        risk: Some(risk),
+        manifest: outcome.manifest.clone(),
+        status: Some(outcome.status),
+        code: outcome.code,
+        message: outcome.message.as_deref().map(|text| escaped(text, MAX_MESSAGE)),
+        exit_code: outcome.exit_code,
+        signal: outcome.signal,
+        duration_ms: Some(outcome.duration_ms),
+        output: outcome.output.as_ref().map(output),
+        stderr: outcome.stderr.as_ref().map(output),
+        resources: outcome.resources,
+        walls: Some(outcome.walls.clone()),
+        ..about(Event::Result, request)
+    }
+}
+
+/// A refusal of a request that was verified.
+pub(crate) fn refused(request: &Verified, refusal: &Refusal) -> Draft {
+    deny(about(Event::Refused, request), refusal)
+}
+
+/// A refusal of bytes that the session's key signed, and that did not become a verified request.
+pub(crate) fn refused_bytes(task: &Task, bytes: &[u8], refusal: &Refusal) -> Draft {
+    let grant = task.grant();
+    let draft = Draft {
+        task_id: Some(grant.task_id.clone()),
+        request_sha256: Some(Digest::of(bytes)),
+        requester: Some(grant.requester.clone()),
+        target: Some(grant.target.clone()),
+        cert: Some(cert(task)),
+        ..Draft::new(Event::Refused)
+    };
+    deny(draft, refusal)
+}
+
+fn deny(draft: Draft, refusal: &Refusal) -> Draft {
+    Draft {
+        decision: Some(Decision::Deny),
+        status: Some(Status::Refused),
+        code: Some(refusal.code),
+        message: Some(escaped(&refusal.message, MAX_MESSAGE)),
+        ..draft
+    }
+}

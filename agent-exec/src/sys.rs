@@ -1,0 +1,333 @@
+//! The system calls that decide what this process is and what a child becomes. The only `unsafe` of the project.
+//!
+//! agent-exec has one thread, which is what makes both the switch of fsuid and the work between fork and exec sound.
+
+#![expect(unsafe_code, reason = "system calls that no crate wraps safely")]
+
+use std::ffi::{CString, c_char};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::{Gid, Pid, Uid, getgroups, getresgid, getresuid, setfsuid, setresuid, setsid};
+
+/// The ids that this process must have been started with, as numbers from target.toml.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ids {
+    /// The account that logs in and that actions run as.
+    pub runner_uid: u32,
+    /// Its group, and the only one.
+    pub runner_gid: u32,
+    /// The account that owns log, ledger and receipt key.
+    pub exec_uid: u32,
+}
+
+/// Proof that the process started with the ids of its installation.
+#[derive(Debug, Clone, Copy)]
+#[must_use]
+pub struct Started(Ids);
+
+/// Proof that the process rests: its paths are opened with the action's rights, and actions cannot touch it.
+#[derive(Debug, Clone, Copy)]
+#[must_use]
+pub struct Resting(Ids);
+
+/// Compares the process's ids with those expected.
+///
+/// A set-user-id bit is lost without a word on a nosuid mount, under `no_new_privs` and under a tracer; a process that
+/// went on then would write its log as the account that actions run as.
+///
+/// # Errors
+/// A sentence that names what differs.
+pub fn started(ids: Ids) -> Result<Started, String> {
+    let uids = getresuid().map_err(|error| error.to_string())?;
+    let uids = (uids.real.as_raw(), uids.effective.as_raw(), uids.saved.as_raw());
+    let wanted = (ids.runner_uid, ids.exec_uid, ids.exec_uid);
+    if uids != wanted || ids.runner_uid == ids.exec_uid || ids.runner_uid == 0 || ids.exec_uid == 0 {
+        return Err(format!(
+            "uids (real, effective, saved) are {uids:?}, expected {wanted:?}"
+        ));
+    }
+    let gids = getresgid().map_err(|error| error.to_string())?;
+    let gid = Gid::from_raw(ids.runner_gid);
+    if [gids.real, gids.effective, gids.saved] != [gid; 3] || ids.runner_gid == 0 {
+        return Err(format!("gids are {gids:?}, expected {gid} three times"));
+    }
+    let groups = getgroups().map_err(|error| error.to_string())?;
+    if groups.iter().any(|group| *group != gid) {
+        return Err(format!("supplementary groups are {groups:?}, expected {gid} only"));
+    }
+    Ok(Started(ids))
+}
+
+/// Goes to rest: (real, effective, saved) = (writ-exec, agent-runner, writ-exec).
+///
+/// The real and saved uid are not the action's, so it gets EPERM for a signal or a trace; the effective uid is, so that a
+/// path an action names is opened with the action's rights.
+///
+/// # Errors
+/// When the kernel refuses, or when reading the ids back gives others.
+pub fn rest(started: Started) -> io::Result<Resting> {
+    let Started(ids) = started;
+    let (runner, exec) = (Uid::from_raw(ids.runner_uid), Uid::from_raw(ids.exec_uid));
+    setresuid(exec, runner, exec)?;
+    let now = getresuid()?;
+    if (now.real, now.effective, now.saved) == (exec, runner, exec) && fsuid() == runner {
+        Ok(Resting(ids))
+    } else {
+        Err(io::Error::other("the ids did not change"))
+    }
+}
+
+impl Started {
+    /// The ids.
+    #[must_use]
+    pub fn ids(self) -> Ids {
+        self.0
+    }
+}
+
+impl Resting {
+    /// The ids.
+    #[must_use]
+    pub fn ids(self) -> Ids {
+        self.0
+    }
+}
+
+/// Runs `open` with the file system rights of writ-exec, and gives them back.
+///
+/// # Panics
+/// Never; it aborts the process when the rights do not come back, because nothing that follows could be trusted.
+pub fn as_exec<T>(exec_uid: u32, open: impl FnOnce() -> T) -> T {
+    let (exec, before) = (Uid::from_raw(exec_uid), fsuid());
+    setfsuid(exec);
+    if fsuid() != exec {
+        std::process::abort();
+    }
+    let opened = open();
+    setfsuid(before);
+    if fsuid() != before {
+        std::process::abort();
+    }
+    opened
+}
+
+/// The file system uid: the call changes nothing when the uid is not one of the process's own, and -1 never is.
+fn fsuid() -> Uid {
+    setfsuid(Uid::from_raw(u32::MAX))
+}
+
+/// What a child is to become. Everything is allocated before the fork.
+#[derive(Debug)]
+pub struct Plan {
+    /// The program, opened and checked; a path is not looked up again.
+    pub program: OwnedFd,
+    /// Its arguments, the name first.
+    pub argv: Vec<CString>,
+    /// Its environment.
+    pub environment: Vec<CString>,
+    /// Its standard input.
+    pub stdin: OwnedFd,
+    /// Limits of the process: resource and value, soft and hard alike.
+    pub limits: Vec<(Resource, u64)>,
+}
+
+/// A child that runs, and the ends of its pipes.
+#[derive(Debug)]
+pub struct Child {
+    /// Its process id, which is also its process group and session.
+    pub pid: Pid,
+    /// Readable once it has ended.
+    pub pidfd: OwnedFd,
+    /// What it writes to standard output.
+    pub stdout: File,
+    /// What it writes to standard error.
+    pub stderr: File,
+}
+
+/// How a child ended, and what it used.
+#[derive(Debug, Clone, Copy)]
+pub struct Ended {
+    /// Its exit code, or the signal that ended it.
+    pub how: Result<i32, i32>,
+    /// CPU time in user mode, ms.
+    pub cpu_user_ms: u64,
+    /// CPU time in the kernel, ms.
+    pub cpu_system_ms: u64,
+    /// Largest resident set, KiB.
+    pub max_rss_kib: u64,
+}
+
+/// Starts a child as agent-runner in all its ids, in a session of its own, with nothing inherited but three descriptors.
+///
+/// # Errors
+/// The error of whatever step failed, also of those in the child, execve included: then no program ran.
+pub fn spawn(resting: Resting, plan: &Plan) -> io::Result<Child> {
+    let pipe = || nix::unistd::pipe2(OFlag::O_CLOEXEC);
+    let ((stdout, child_stdout), (stderr, child_stderr), (failure, child_failure)) = (pipe()?, pipe()?, pipe()?);
+    let pointers = |texts: &[CString]| -> Vec<*const c_char> {
+        texts
+            .iter()
+            .map(|text| text.as_ptr())
+            .chain([std::ptr::null()])
+            .collect()
+    };
+    let (argv, environment) = (pointers(&plan.argv), pointers(&plan.environment));
+    // SAFETY: the process has one thread, so the child's memory is consistent; the child calls only what is
+    // async-signal-safe, allocates nothing, and leaves by exec or _exit.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            let streams = [plan.stdin.as_fd(), child_stdout.as_fd(), child_stderr.as_fd()];
+            let Err(errno) = become_program(resting, plan, streams, child_failure.as_raw_fd(), &argv, &environment);
+            let number = (errno as i32).to_ne_bytes();
+            // SAFETY: a write of four bytes from a live array to a descriptor that is ours, then an exit that runs no
+            // destructor of the parent's.
+            unsafe {
+                libc::write(FAILURE_FD, number.as_ptr().cast(), number.len());
+                libc::_exit(127)
+            }
+        }
+        pid => {
+            drop((child_stdout, child_stderr, child_failure));
+            let pid = Pid::from_raw(pid);
+            let pidfd = pidfd_open(pid)?;
+            let mut number = [0_u8; 4];
+            match io::Read::read(&mut File::from(failure), &mut number)? {
+                0 => Ok(Child {
+                    pid,
+                    pidfd,
+                    stdout: File::from(stdout),
+                    stderr: File::from(stderr),
+                }),
+                _ => {
+                    wait(pid)?;
+                    Err(io::Error::from_raw_os_error(i32::from_ne_bytes(number)))
+                }
+            }
+        }
+    }
+}
+
+/// Where the child keeps the pipe that tells the parent of a failure, and the program.
+const FAILURE_FD: i32 = 3;
+const PROGRAM_FD: i32 = 4;
+
+/// The child's side: never returns but with the error of the step that failed.
+fn become_program(
+    resting: Resting,
+    plan: &Plan,
+    streams: [BorrowedFd<'_>; 3],
+    failure: i32,
+    argv: &[*const c_char],
+    environment: &[*const c_char],
+) -> Result<std::convert::Infallible, Errno> {
+    // Descriptors: first to numbers above all that are wanted, so that no dup2 overwrites one that is still needed.
+    let mut above = [0_i32; 5];
+    let from = [
+        streams[0].as_raw_fd(),
+        streams[1].as_raw_fd(),
+        streams[2].as_raw_fd(),
+        failure,
+        plan.program.as_raw_fd(),
+    ];
+    for (high, low) in above.iter_mut().zip(from) {
+        // SAFETY: fcntl with an integer argument on a descriptor that the parent held open over the fork.
+        *high = Errno::result(unsafe { libc::fcntl(low, libc::F_DUPFD_CLOEXEC, 64) })?;
+    }
+    for (high, wanted) in above.into_iter().zip([0, 1, 2, FAILURE_FD, PROGRAM_FD]) {
+        // SAFETY: plain integers; both descriptors are this process's own.
+        Errno::result(unsafe { libc::dup2(high, wanted) })?;
+    }
+    // The failure pipe and the program must not reach the program; everything above them goes now.
+    for wanted in [FAILURE_FD, PROGRAM_FD] {
+        // SAFETY: as above.
+        Errno::result(unsafe { libc::fcntl(wanted, libc::F_SETFD, libc::FD_CLOEXEC) })?;
+    }
+    // SAFETY: three integers; closes descriptors that nothing in this process uses any more.
+    Errno::result(unsafe { libc::syscall(libc::SYS_close_range, 5_u32, u32::MAX, 0_u32) })?;
+    setsid()?;
+    umask(Mode::from_bits_truncate(0o077));
+    reset_signals()?;
+    for (resource, value) in &plan.limits {
+        setrlimit(*resource, *value, *value)?;
+    }
+    let runner = Uid::from_raw(resting.ids().runner_uid);
+    setresuid(runner, runner, runner)?;
+    let now = getresuid()?;
+    if [now.real, now.effective, now.saved] != [runner; 3] || fsuid() != runner {
+        return Err(Errno::EPERM);
+    }
+    nix::sys::prctl::set_no_new_privs()?;
+    nix::unistd::chdir(c"/")?;
+    // SAFETY: both arrays end with a null pointer and point to strings that live in `plan`; the empty path with
+    // AT_EMPTY_PATH means the descriptor itself.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            PROGRAM_FD,
+            c"".as_ptr(),
+            argv.as_ptr(),
+            environment.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    Err(Errno::last())
+}
+
+/// Default dispositions and an empty mask: an ignored signal would stay ignored over exec.
+fn reset_signals() -> Result<(), Errno> {
+    for number in 1..=64 {
+        // SAFETY: SIG_DFL is a valid disposition for every signal; KILL, STOP and the C library's own two refuse it,
+        // which changes nothing.
+        unsafe { libc::signal(number, libc::SIG_DFL) };
+    }
+    nix::sys::signal::SigSet::empty().thread_set_mask()
+}
+
+fn pidfd_open(pid: Pid) -> io::Result<OwnedFd> {
+    // SAFETY: two integers; pid is a child that nobody has waited for.
+    let number = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
+    if number < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let number = i32::try_from(number).map_err(io::Error::other)?;
+    // SAFETY: the kernel just gave this descriptor to us alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Waits for a child and takes its account.
+///
+/// # Errors
+/// When it is not a child of this process.
+pub fn wait(pid: Pid) -> io::Result<Ended> {
+    let mut status = 0;
+    // SAFETY: an all-zero rusage is a valid one: it holds integers only.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    loop {
+        // SAFETY: both pointers are to live variables of the right type.
+        let waited = unsafe { libc::wait4(pid.as_raw(), &raw mut status, 0, &raw mut usage) };
+        match Errno::result(waited) {
+            Ok(_) => break,
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    let how = if libc::WIFEXITED(status) {
+        Ok(libc::WEXITSTATUS(status))
+    } else {
+        Err(libc::WTERMSIG(status))
+    };
+    let ms = |time: libc::timeval| u64::try_from(time.tv_sec * 1000 + time.tv_usec / 1000).unwrap_or(0);
+    Ok(Ended {
+        how,
+        cpu_user_ms: ms(usage.ru_utime),
+        cpu_system_ms: ms(usage.ru_stime),
+        max_rss_kib: u64::try_from(usage.ru_maxrss).unwrap_or(0),
+    })
+}
