@@ -1,1 +1,1 @@
-//! Being laid.
+//! Promises, shown end to end: a real sshd, the release agent-exec, all three tiers. The tests are in `tests/`.

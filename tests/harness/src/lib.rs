@@ -5,6 +5,8 @@
 //! layout, for root and for ordinary users, for the demo, for `make up` and for every test.
 
 pub mod control;
+pub mod demo;
+pub mod evidence;
 pub mod evil;
 pub mod forge;
 pub mod ids;

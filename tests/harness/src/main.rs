@@ -11,7 +11,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("harness: {error:#}");
-            ExitCode::from(2)
+            ExitCode::FAILURE
         }
     }
 }
@@ -22,6 +22,7 @@ fn run() -> Result<()> {
     let word = |argument: Option<OsString>| argument.unwrap_or_default().into_string().unwrap_or_default();
     match verb.to_str() {
         Some("inside") => match harness::inside::main(arguments)? {},
+        Some("demo") => harness::demo::main(arguments.next().is_some_and(|word| word == "--json")),
         Some("up") => harness::up::up(Path::new(&word(arguments.next()))),
         Some("stdio") => harness::up::stdio(Path::new(&word(arguments.next()))),
         Some("rpc") => harness::rpc::main(&word(arguments.next())),

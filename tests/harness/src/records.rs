@@ -29,11 +29,18 @@ pub fn read(folder: &Path) -> Result<Vec<Value>> {
     Ok(records)
 }
 
+/// A text of a record.
+pub fn of<'a>(record: &'a Value, key: &str) -> Option<&'a str> {
+    record.get(key).and_then(Value::as_str)
+}
+
+/// Whether a record is of this event.
+pub fn is(record: &Value, event: &str) -> bool {
+    of(record, "event") == Some(event)
+}
+
 /// How many of these records are of this event (and, where one is given, with this Code).
 pub fn count(records: &[Value], event: &str, code: Option<&str>) -> usize {
-    let is = |record: &&Value| {
-        record.get("event").and_then(Value::as_str) == Some(event)
-            && code.is_none_or(|code| record.get("code").and_then(Value::as_str) == Some(code))
-    };
-    records.iter().filter(is).count()
+    let fits = |record: &&Value| is(record, event) && code.is_none_or(|code| of(record, "code") == Some(code));
+    records.iter().filter(fits).count()
 }

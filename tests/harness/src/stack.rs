@@ -69,16 +69,12 @@ impl Stack {
             folder,
             logins,
         };
-        for (n, name) in options.targets.iter().enumerate() {
-            let ip = IpAddr::V4(Ipv4Addr::new(127, 0, 0, u8::try_from(n + 11)?));
-            let mut target = Target::bare(&stack.world, &stack.folder, name, ip, Accounts::Given)?;
-            target.install(&stack.world)?;
+        for name in &options.targets {
+            let target = stack.new_target(name, Accounts::Given)?;
             if let Some(kib) = options.log_disk_kib {
                 target.root().small_disk(LOG, kib)?;
             }
-            stack.control.enroll(&target)?;
-            target.start_sshd()?;
-            stack.targets.push(target);
+            stack.enroll(target)?;
         }
         if let Some(kib) = options.log_disk_kib {
             // `writ-ca init` and `enroll` have records there already: they move to the new disk.
@@ -89,6 +85,22 @@ impl Stack {
         stack.control.start_ca()?;
         stack.control.start_relay()?;
         Ok(stack)
+    }
+
+    /// Builds another machine and runs the shipped install steps on it. The stack does not know it yet.
+    pub fn new_target(&self, name: &str, accounts: Accounts) -> Result<Target> {
+        let ip = IpAddr::V4(Ipv4Addr::new(127, 0, 0, u8::try_from(self.targets.len() + 11)?));
+        let target = Target::bare(&self.world, &self.folder, name, ip, accounts)?;
+        target.install(&self.world)?;
+        Ok(target)
+    }
+
+    /// Enrols a machine that was installed, starts its sshd, and makes it one of the stack's.
+    pub fn enroll(&mut self, mut target: Target) -> Result<()> {
+        self.control.enroll(&target)?;
+        target.start_sshd()?;
+        self.targets.push(target);
+        Ok(())
     }
 
     /// A stack of the two usual targets.

@@ -78,7 +78,12 @@ impl Target {
             let mode = std::os::unix::fs::MetadataExt::mode(&fs::metadata(&file)?) & 0o777;
             self.root.file(&inside.to_string_lossy(), mode, fs::read(&file)?)?;
         }
-        self.as_root("/root/writ/install", &[&self.name], b"").map(drop)
+        self.as_root("/root/writ/install", &[&self.name], b"")?;
+        // An administrator would now say where this machine's sshd listens: here that is no port 22.
+        let config = fs::read_to_string(self.root.at("etc/writ/target.toml"))?;
+        let here = format!("address = \"{}\"\nport = {}\n", self.address.ip(), self.address.port());
+        let config = config.replace("address = \"127.0.0.1\"\nport = 22\n", &here);
+        self.root.file("etc/writ/target.toml", 0o644, config)
     }
 
     /// Starts its sshd and waits for the banner.

@@ -48,6 +48,17 @@ impl World {
         Ok(self.programs.join("target"))
     }
 
+    /// The Python of the folder that holds the MCP client of another implementation (tests/e2e/mcp-client/install).
+    pub fn mcp_client(&self) -> Result<PathBuf> {
+        let python = self.programs.with_file_name("mcp-client").join("bin/python");
+        ensure!(
+            python.exists(),
+            "{} is missing: `make test` installs it",
+            python.display()
+        );
+        Ok(python)
+    }
+
     /// A new empty folder for one stack.
     pub(crate) fn new_folder(&self) -> Result<PathBuf> {
         static NEXT: AtomicU32 = AtomicU32::new(1);

@@ -1,0 +1,47 @@
+//! `make demo ARGS=--json`: what the transcript shows is asserted here, step by step.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::STACK;
+
+#[test]
+fn the_demo_shows_what_it_says() {
+    let program = STACK.world().program("harness").unwrap();
+    let output = Command::new(program).args(["demo", "--json"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let demo: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(demo["ok"], true);
+    let steps = demo["steps"].as_array().unwrap();
+    let names: Vec<&str> = steps.iter().map(|step| step["step"].as_str().unwrap()).collect();
+    assert_eq!(
+        names,
+        [
+            "stack",
+            "tail_log",
+            "read_file",
+            "stolen",
+            "replay",
+            "verify",
+            "flipped"
+        ]
+    );
+    let facts = |step: usize, key: &str| steps[step]["facts"][key].clone();
+
+    assert!(facts(0, "sshd").as_str().unwrap().starts_with("OpenSSH_"));
+    assert_eq!(facts(1, "status"), "ok");
+    assert!(facts(1, "last").as_str().unwrap().contains("GET /cart/400"));
+    assert!(facts(1, "again_ms").as_f64().unwrap() < facts(1, "first_ms").as_f64().unwrap());
+    assert_eq!(facts(2, "code"), "path_refused");
+    assert_eq!(facts(2, "by"), "web-1");
+    assert!(facts(2, "record").as_u64().unwrap() > 0);
+    assert_eq!(facts(3, "by"), "sshd");
+    assert_eq!(facts(4, "task_id"), facts(1, "task_id"));
+    // The task was opened, certified, used three times (one refused) and closed: at least that many records.
+    assert!(facts(4, "records").as_u64().unwrap() >= 10);
+    assert_eq!(facts(5, "exit"), 0);
+    assert_eq!(facts(5, "logs"), 4);
+    assert_eq!(facts(6, "exit"), 2);
+    assert!(facts(6, "fault")["seq"].as_u64().is_some());
+}

@@ -1,0 +1,17 @@
+//! One binary for all of them, so that the stack which most tests share is started once.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod demo;
+mod faults;
+mod mcp_client;
+mod own_host;
+mod read_actions;
+mod sshd_facts;
+mod versions;
+
+use std::sync::LazyLock;
+
+use harness::Stack;
+
+/// The stack of every test that leaves it as it was.
+static STACK: LazyLock<Stack> = LazyLock::new(|| Stack::usual().unwrap());

@@ -1,0 +1,28 @@
+//! Every binary with verbs says what it is and how it is used.
+
+use harness::{ALICE, ROOT};
+
+use crate::STACK;
+
+#[test]
+fn every_binary_with_verbs_has_help_and_a_version_with_its_build() {
+    let build = option_env!("BUILD_ID").unwrap_or("unknown");
+    let target = STACK.target("web-1").unwrap();
+    for program in ["writ-relay", "writ-ca", "writ-audit", "writ-target"] {
+        let ask = |flag: &str| {
+            let output = match program {
+                "writ-target" => target.run(ROOT, "/usr/sbin/writ-target", &[flag], b""),
+                name => STACK.control.run(ALICE, name, &[flag], b""),
+            };
+            let output = output.unwrap();
+            assert!(output.status.success(), "{program} {flag}");
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let version = ask("--version");
+        assert!(
+            version.starts_with(program) && version.contains(build),
+            "{version} is not of build {build}"
+        );
+        assert!(ask("--help").contains("Usage: "), "{program}");
+    }
+}

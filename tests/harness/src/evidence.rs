@@ -1,0 +1,105 @@
+//! The evidence, as an investigator has it: copies of the logs, in a folder of their own, and `writ-audit`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+use crate::control::{CA_LOG, RELAY_LOG};
+use crate::root::Root;
+use crate::spawn::run;
+use crate::stack::Stack;
+use crate::target::LOG;
+
+/// Copied logs: one folder a log.
+#[derive(Debug)]
+pub struct Evidence {
+    /// Where the copies are; nothing else is there.
+    pub folder: PathBuf,
+    program: PathBuf,
+}
+
+/// What `writ-audit` said.
+#[derive(Debug)]
+pub struct Said {
+    /// Its exit code: 0 fine, 1 failed, 2 refused (something does not verify).
+    pub exit: i32,
+    /// Its report.
+    pub report: Value,
+    /// What it wrote to standard error.
+    pub errors: String,
+}
+
+impl Evidence {
+    /// Copies the log of every tier to a new folder of this name.
+    pub fn copy(stack: &Stack, name: &str) -> Result<Evidence> {
+        let folder = stack.folder().join(name);
+        fs::create_dir(&folder).with_context(|| format!("failed to make {}", folder.display()))?;
+        let control = stack.control.root();
+        copy_log(control, CA_LOG, &folder.join("ca"))?;
+        copy_log(control, RELAY_LOG, &folder.join("relay"))?;
+        for target in &stack.targets {
+            copy_log(target.root(), LOG, &folder.join(target.name()))?;
+        }
+        Ok(Evidence {
+            folder,
+            program: stack.world().program("writ-audit")?,
+        })
+    }
+
+    /// `writ-audit verify` over all copies.
+    pub fn verify(&self) -> Result<Said> {
+        self.audit(&["verify"])
+    }
+
+    /// `writ-audit replay` of a task from all copies.
+    pub fn replay(&self, task: &str) -> Result<Said> {
+        self.audit(&["replay", task])
+    }
+
+    /// The segments of one log, oldest first.
+    pub fn segments(&self, log: &str) -> Result<Vec<PathBuf>> {
+        let mut files: Vec<PathBuf> = fs::read_dir(self.folder.join(log))?
+            .map(|entry| Ok(entry?.path()))
+            .collect::<Result<_>>()?;
+        files.sort();
+        Ok(files)
+    }
+
+    fn audit(&self, words: &[&str]) -> Result<Said> {
+        let mut command = Command::new(&self.program);
+        command.args(words).arg("--json").current_dir(&self.folder);
+        let mut logs: Vec<_> = fs::read_dir(&self.folder)?
+            .map(|entry| Ok(entry?.file_name()))
+            .collect::<Result<_>>()?;
+        logs.sort();
+        command.args(logs);
+        let output = run("writ-audit", command, b"", Duration::from_secs(30))?;
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        let report = serde_json::from_slice(&output.stdout).with_context(|| {
+            format!(
+                "writ-audit {words:?}: {errors}{}",
+                String::from_utf8_lossy(&output.stdout)
+            )
+        })?;
+        Ok(Said {
+            exit: output.status.code().unwrap_or(-1),
+            report,
+            errors,
+        })
+    }
+}
+
+fn copy_log(root: &Root, log: &str, to: &Path) -> Result<()> {
+    fs::create_dir(to)?;
+    for entry in fs::read_dir(root.at(log)).with_context(|| format!("failed to read {log}"))? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            fs::copy(entry.path(), to.join(entry.file_name()))?;
+        }
+    }
+    Ok(())
+}
