@@ -113,6 +113,23 @@ impl Folder {
         }
     }
 
+    /// Reads a manifest again and parses it only if its bytes have changed: what a session does before its later requests.
+    ///
+    /// # Errors
+    /// As [`Folder::load_one`].
+    pub fn reload(&self, known: Entry) -> Result<Option<Entry>, Vec<Fault>> {
+        let name = known.manifest.name().clone();
+        let file = format!("{name}{SUFFIX}");
+        let Some(found) = self.open_file(&file).map_err(|fault| vec![fault])? else {
+            return Ok(None);
+        };
+        let bytes = self.content(&file, found).map_err(|fault| vec![fault])?;
+        if Manifest::digest(&bytes) == known.digest {
+            return Ok(Some(known));
+        }
+        parse(&file, &name, &bytes).map(Some)
+    }
+
     /// The names of all files that end as manifests do, in order. Others, as package managers leave them, do not count.
     fn files(&self) -> Result<Vec<String>, Fault> {
         let fault = |errno: nix::Error| {

@@ -159,6 +159,30 @@ fn a_faulty_manifest_disables_its_own_action_and_no_other() {
 }
 
 #[test]
+fn a_manifest_that_changed_is_read_anew_and_one_that_went_away_is_gone() {
+    let folder = folder();
+    let opened = Folder::open(folder.path(), &[own()]).unwrap();
+    let first = opened.load_one(&"alpha".parse().unwrap()).unwrap().unwrap();
+    let same = opened.reload(first.clone()).unwrap().unwrap();
+    assert_eq!(same.digest(), first.digest());
+    write(
+        folder.path(),
+        "alpha.toml",
+        &text("alpha").replace("\"T\"", "\"Other\""),
+    );
+    let other = opened.reload(same).unwrap().unwrap();
+    assert_eq!(other.manifest().title(), "Other");
+    assert_ne!(other.digest(), first.digest());
+    mode(&folder.path().join("alpha.toml"), 0o666);
+    assert!(
+        opened.reload(other.clone()).is_err(),
+        "owner and mode are looked at every time"
+    );
+    std::fs::remove_file(folder.path().join("alpha.toml")).unwrap();
+    assert!(opened.reload(other).unwrap().is_none());
+}
+
+#[test]
 fn a_folder_that_others_can_write_to_does_not_count() {
     let good = folder();
     mode(good.path(), 0o777);
