@@ -129,18 +129,16 @@ impl Log {
         if let Some(tier) = tail.tier.filter(|tier| *tier != who.tier) {
             return Err(Error::OtherLog(tier.as_str().to_owned()));
         }
+        let begun = !tail.ready;
         writer.make_ready(&mut tail)?;
         drop(held);
+        if begun {
+            tail.file.sync_data().map_err(Error::io("make a record durable"))?;
+        }
         let head = tail.head.clone().ok_or_else(|| Error::Broken {
             segment: tail.segment,
             what: "no record".into(),
         })?;
-        // Also when another process wrote the genesis line: it may not have come to its own fdatasync.
-        let head = Pending {
-            file: Arc::clone(&tail.file),
-            head,
-        }
-        .settle()?;
         Ok(Self {
             folder,
             lock,

@@ -1,0 +1,337 @@
+//! Replay: the story of one task, out of the logs of all tiers that are given.
+//!
+//! Who asked for it and why, what happened in order, and what became of each call. It tells what it was told: where a log
+//! does not verify, where tiers contradict each other, and where a record is missing that must be there, it says so.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use serde::Serialize;
+use wire::ids::{ActionName, Head, Reason, RequestId, Serial, TargetName, TaskId};
+use wire::{Code, Mode, Requester, Risk, Status};
+
+use crate::record::{Approval, Draft, Event, Output, Record, Tier};
+use crate::verify::{Expected, Fault, LogReport, examine};
+
+/// The story of a task.
+#[derive(Debug, Serialize)]
+pub struct Replay {
+    /// The task.
+    pub task_id: TaskId,
+    /// True when every log given verifies.
+    pub verified: bool,
+    /// Who asked; absent when no record says. Where records disagree, the first that says, and a note.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requester: Option<Requester>,
+    /// Why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
+    /// The logs given.
+    pub logs: Vec<LogReport>,
+    /// What is wrong with what was given, beside what is wrong within a log.
+    pub faults: Vec<Fault>,
+    /// What a reader must know: what is missing, and what does not fit.
+    pub notes: Vec<String>,
+    /// Each call of the task, in the order in which they first appear.
+    pub calls: Vec<Call>,
+    /// All records of the task: by time, and each log's in the order of the log.
+    pub timeline: Vec<Moment>,
+}
+
+/// One record of the task.
+#[derive(Debug, Serialize)]
+pub struct Moment {
+    /// When its writer says it was.
+    pub ts: String,
+    /// Which tier.
+    pub tier: Tier,
+    /// Which of that tier.
+    pub host: String,
+    /// Where it stands.
+    pub head: Head,
+    /// What it says.
+    pub record: Draft,
+}
+
+/// One call: a request, and what the tiers say became of it. Of several records that say the same thing the target's
+/// counts, then the CA's.
+#[derive(Debug, Serialize)]
+pub struct Call {
+    /// Its id.
+    pub request_id: RequestId,
+    /// Where.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<TargetName>,
+    /// What.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub action: Option<ActionName>,
+    /// Its risk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub risk: Option<Risk>,
+    /// Whether to do it or to show it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
+    /// Who asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requester: Option<Requester>,
+    /// Why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
+    /// The program and its arguments.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub argv: Option<Vec<String>>,
+    /// What became of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<Status>,
+    /// Every Code that a tier gave, in the order of the timeline.
+    pub codes: Vec<Code>,
+    /// What stands beside the first of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Exit code.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// Signal that ended it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+    /// How long it ran, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duration_ms: Option<u64>,
+    /// What it wrote.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<Output>,
+    /// What it wrote on standard error.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stderr: Option<Output>,
+    /// Serial of the certificate that it stood under.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub serial: Option<Serial>,
+    /// Who approved it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub approvals: Option<Vec<Approval>>,
+}
+
+impl Moment {
+    /// Where it stands, in words.
+    fn place(&self) -> String {
+        format!("{} {} #{}", self.tier.as_str(), self.host, self.head.seq)
+    }
+}
+
+/// Tells the story of `task` out of segments and folders of segments of any number of logs, which it verifies.
+#[must_use]
+pub fn replay(task: &TaskId, paths: &[PathBuf]) -> Replay {
+    let (report, found) = examine(paths, &Expected::default(), Some(task));
+    let timeline = merge(found);
+    let mut replay = Replay {
+        task_id: task.clone(),
+        verified: report.ok,
+        requester: first(&timeline, |draft| &draft.requester),
+        reason: first(&timeline, |draft| &draft.reason),
+        logs: report.logs,
+        faults: report.faults,
+        notes: Vec::new(),
+        calls: calls(&timeline),
+        timeline,
+    };
+    replay.notes = notes(&replay);
+    replay
+}
+
+/// One order of all records: always the earliest of those that stand next in their logs.
+fn merge(logs: Vec<Vec<(Record, Head)>>) -> Vec<Moment> {
+    let mut logs: Vec<_> = logs.into_iter().map(|log| log.into_iter().peekable()).collect();
+    let mut timeline = Vec::new();
+    loop {
+        let heads = logs
+            .iter_mut()
+            .enumerate()
+            .filter_map(|(at, log)| Some((log.peek()?.0.envelope.ts.clone(), at)));
+        let Some((_, at)) = heads.min() else { return timeline };
+        timeline.extend(logs[at].next().map(|(record, head)| Moment {
+            ts: record.envelope.ts,
+            tier: record.envelope.tier,
+            host: record.envelope.host,
+            head,
+            record: record.draft,
+        }));
+    }
+}
+
+/// The first thing that a record says of a kind.
+fn first<T: Clone>(timeline: &[Moment], of: impl Fn(&Draft) -> &Option<T>) -> Option<T> {
+    timeline.iter().find_map(|moment| of(&moment.record).clone())
+}
+
+fn calls(timeline: &[Moment]) -> Vec<Call> {
+    let mut order = Vec::new();
+    let mut by_id: BTreeMap<&RequestId, Vec<&Moment>> = BTreeMap::new();
+    for moment in timeline {
+        if let Some(id) = &moment.record.request_id {
+            let moments = by_id.entry(id).or_default();
+            if moments.is_empty() {
+                order.push(id);
+            }
+            moments.push(moment);
+        }
+    }
+    order
+        .into_iter()
+        .filter_map(|id| Some(call(id, by_id.get(id)?)))
+        .collect()
+}
+
+fn call(id: &RequestId, moments: &[&Moment]) -> Call {
+    // Whom to believe first: who did it, who allowed it, who asked for it. Of one tier the latest word counts.
+    let mut words: Vec<_> = moments.iter().rev().collect();
+    words.sort_by_key(|moment| match moment.tier {
+        Tier::Target => 0,
+        Tier::Ca => 1,
+        Tier::Relay => 2,
+    });
+    macro_rules! word {
+        ($field:ident) => {
+            words.iter().find_map(|moment| moment.record.$field.clone())
+        };
+    }
+    let mut codes: Vec<Code> = Vec::new();
+    for code in moments.iter().filter_map(|moment| moment.record.code) {
+        if !codes.contains(&code) {
+            codes.push(code);
+        }
+    }
+    let refused = || {
+        moments
+            .iter()
+            .any(|m| m.record.event == Event::Refused)
+            .then_some(Status::Refused)
+    };
+    Call {
+        request_id: id.clone(),
+        target: word!(target),
+        action: word!(action),
+        risk: word!(risk),
+        mode: word!(mode),
+        requester: word!(requester),
+        reason: word!(reason),
+        argv: word!(argv),
+        status: word!(status).or_else(refused),
+        codes,
+        message: word!(message),
+        exit_code: word!(exit_code),
+        signal: word!(signal),
+        duration_ms: word!(duration_ms),
+        output: word!(output),
+        stderr: word!(stderr),
+        serial: word!(cert).map(|cert| cert.serial),
+        approvals: word!(approvals),
+    }
+}
+
+/// What is missing and what does not fit.
+fn notes(replay: &Replay) -> Vec<String> {
+    let mut notes = Vec::new();
+    for log in replay.logs.iter().filter(|log| log.fault.is_some()) {
+        let (tier, host) = (log.tier.map_or("a", Tier::as_str), log.host.as_deref().unwrap_or("?"));
+        notes.push(format!(
+            "the log of {tier} {host} does not verify: nothing from it can be relied on"
+        ));
+    }
+    if replay.timeline.is_empty() {
+        notes.push("no record of this task is in the logs given".to_owned());
+        return notes;
+    }
+    for tier in [Tier::Relay, Tier::Ca, Tier::Target] {
+        let name = match tier {
+            Tier::Relay => "relay",
+            Tier::Ca => "CA",
+            Tier::Target => "target",
+        };
+        if !replay.logs.iter().any(|log| log.tier == Some(tier)) {
+            notes.push(format!("no log of a {name} was given"));
+        } else if !replay.timeline.iter().any(|moment| moment.tier == tier) {
+            notes.push(format!("no log of a {name} has a record of this task"));
+        }
+    }
+    disagreements(&replay.timeline, &mut notes);
+    unfinished(replay, &mut notes);
+    unheard_of(replay, &mut notes);
+    notes
+}
+
+/// Tiers that say different things about who asked and why.
+fn disagreements(timeline: &[Moment], notes: &mut Vec<String>) {
+    let (mut requesters, mut reasons) = (BTreeSet::new(), BTreeSet::new());
+    for moment in timeline {
+        requesters.extend(moment.record.requester.as_ref().map(|r| (&r.brain, &r.person)));
+        reasons.extend(moment.record.reason.as_ref());
+    }
+    for (what, count) in [("who asked", requesters.len()), ("why", reasons.len())] {
+        if count > 1 {
+            notes.push(format!("the records name {count} different answers to {what}"));
+        }
+    }
+}
+
+/// Things that were announced and never told the end of.
+fn unfinished(replay: &Replay, notes: &mut Vec<String>) {
+    for (begin, end) in [(Event::Intent, Event::Result), (Event::Request, Event::Outcome)] {
+        let mut open: Vec<&Moment> = Vec::new();
+        for moment in &replay.timeline {
+            let of_it = |other: &&Moment| {
+                other.head.log == moment.head.log && other.record.request_id == moment.record.request_id
+            };
+            if moment.record.event == begin {
+                open.push(moment);
+            } else if moment.record.event == end
+                && let Some(at) = open.iter().position(of_it)
+            {
+                open.remove(at);
+            }
+        }
+        let [begin, end] = [begin, end].map(Event::as_str);
+        notes.extend(open.iter().map(|moment| {
+            format!(
+                "{}: {begin} without {end}: what became of it is unknown",
+                moment.place()
+            )
+        }));
+    }
+}
+
+/// What a target did that the logs of the other tiers, where they were given, do not know.
+fn unheard_of(replay: &Replay, notes: &mut Vec<String>) {
+    let given = |tier| replay.logs.iter().any(|log| log.tier == Some(tier));
+    let said = |tier| {
+        replay
+            .timeline
+            .iter()
+            .filter(move |moment| moment.tier == tier)
+            .map(|moment| &moment.record)
+    };
+    let requests: BTreeSet<_> = said(Tier::Relay)
+        .filter_map(|record| record.request_id.as_ref())
+        .collect();
+    let serials: BTreeSet<_> = said(Tier::Ca)
+        .filter_map(|record| Some(record.cert.as_ref()?.serial.as_str()))
+        .collect();
+    for moment in replay
+        .timeline
+        .iter()
+        .filter(|moment| moment.record.event == Event::Intent)
+    {
+        let at = moment.place();
+        let unasked = moment
+            .record
+            .request_id
+            .as_ref()
+            .is_some_and(|id| !requests.contains(id));
+        if given(Tier::Relay) && unasked {
+            notes.push(format!("{at}: no relay's log has this request"));
+        }
+        let serial = moment.record.cert.as_ref().map(|cert| cert.serial.as_str());
+        if given(Tier::Ca) && serial.is_some_and(|serial| !serials.contains(serial)) {
+            notes.push(format!("{at}: no CA's log has this certificate"));
+        }
+    }
+}
