@@ -419,8 +419,9 @@ mod tests {
         assert!(check(&["agent-exec"]));
         assert!(check(&["-agent-exec"]));
         assert!(check(&["agent-exec", "-c", FORCE_COMMAND]));
-        let refused: [&[&str]; 6] = [
+        let refused: [&[&str]; 7] = [
             &[],
+            &[""],
             &["agent-exec", "-c"],
             &["agent-exec", "-c", "id"],
             &["agent-exec", "-c", FORCE_COMMAND, "x"],

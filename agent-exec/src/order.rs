@@ -8,7 +8,7 @@ use openssh::sshsig;
 use wire::ids::{Digest, Fingerprint, Serial, TargetName};
 use wire::lines::Approval;
 use wire::seal::Sealed;
-use wire::{Code, FORCE_COMMAND, GRANT_EXTENSION, Grant, Kind, Mode, Payload, limits};
+use wire::{Code, FORCE_COMMAND, GRANT_EXTENSION, Grant, Kind, Mode, Payload, limits, strict};
 
 use crate::error::Refusal;
 

@@ -3,13 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{ActionName, BrainName, Digest, Head, PersonName, RelayName, TargetName, TaskId};
-use crate::{VERSION, limits, strict};
+use crate::{limits, strict};
 
 /// A Grant. Its exact bytes are signed by the certificate that carries it. Spec: docs/spec/grant.md.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Grant {
-    /// Version of the wire, [`VERSION`].
+    /// Version of the wire, [`crate::VERSION`].
     pub v: u32,
     /// Whether it opens a task or one action.
     pub kind: Kind,
@@ -106,7 +106,7 @@ impl Grant {
     /// # Errors
     /// Any [`strict::Error`].
     pub fn parse(bytes: &[u8]) -> Result<Self, strict::Error> {
-        let grant: Self = strict::read(bytes, limits::GRANT)?;
+        let grant: Self = strict::read_versioned(bytes, limits::GRANT)?;
         grant
             .check()
             .map_err(|what| strict::Error::Malformed(what.to_owned()))?;
@@ -114,9 +114,6 @@ impl Grant {
     }
 
     fn check(&self) -> Result<(), &'static str> {
-        if self.v != VERSION {
-            return Err("version not spoken here");
-        }
         if self.actions.is_empty() || self.actions.len() > limits::GRANT_ACTIONS {
             return Err("number of actions");
         }

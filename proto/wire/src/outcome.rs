@@ -3,13 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Digest, Head, Serial};
-use crate::{Code, VERSION, limits, strict};
+use crate::{Code, limits, strict};
 
 /// An Outcome. The output stands beside it on the line; its hashes stand in it. Spec: docs/spec/outcome.md.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Outcome {
-    /// Version of the wire, [`VERSION`].
+    /// Version of the wire, [`crate::VERSION`].
     pub v: u32,
     /// SHA-256 of the payload that it answers.
     pub request_sha256: Digest,
@@ -131,13 +131,10 @@ impl Outcome {
     /// Reads an Outcome's exact bytes.
     ///
     /// # Errors
-    /// Any [`strict::Error`]; another version is one too, and so is a Code where there must be none or none where there
+    /// Any [`strict::Error`]; so is a Code where there must be none or none where there
     /// must be one.
     pub fn parse(bytes: &[u8]) -> Result<Self, strict::Error> {
-        let outcome: Self = strict::read(bytes, limits::OUTCOME)?;
-        if outcome.v != VERSION {
-            return Err(strict::Error::Malformed(format!("version {}", outcome.v)));
-        }
+        let outcome: Self = strict::read_versioned(bytes, limits::OUTCOME)?;
         if outcome.code.is_none() != (outcome.status == Status::Ok) {
             return Err(strict::Error::Malformed("status and code do not fit".to_owned()));
         }

@@ -5,13 +5,13 @@ use serde_json::{Map, Value};
 
 use crate::grant::Requester;
 use crate::ids::{ActionName, Digest, Fingerprint, Head, Reason, RequestId, TargetName, TaskId};
-use crate::{VERSION, limits, strict};
+use crate::{limits, strict};
 
 /// One call of one action on one target. Spec: docs/spec/payload.md.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Payload {
-    /// Version of the wire, [`VERSION`].
+    /// Version of the wire, [`crate::VERSION`].
     pub v: u32,
     /// The task it belongs to.
     pub task_id: TaskId,
@@ -96,14 +96,9 @@ impl Payload {
     /// Reads a payload's exact bytes.
     ///
     /// # Errors
-    /// Any [`strict::Error`]; another version is one too.
+    /// Any [`strict::Error`].
     pub fn parse(bytes: &[u8]) -> Result<Self, strict::Error> {
-        let payload: Self = strict::read(bytes, limits::PAYLOAD)?;
-        if payload.v == VERSION {
-            Ok(payload)
-        } else {
-            Err(strict::Error::Malformed(format!("version {}", payload.v)))
-        }
+        strict::read_versioned(bytes, limits::PAYLOAD)
     }
 }
 

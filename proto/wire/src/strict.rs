@@ -24,6 +24,9 @@ pub enum Error {
         /// How many are allowed.
         max: usize,
     },
+    /// A version that is not spoken here.
+    #[error("read it: version {0}")]
+    Version(u64),
     /// Not the JSON that is allowed here, or not of the shape wanted; the text says where.
     #[error("read it: {0}")]
     Malformed(String),
@@ -34,8 +37,23 @@ pub enum Error {
 /// # Errors
 /// Any [`Error`].
 pub fn read<T: DeserializeOwned + Serialize>(bytes: &[u8], max: usize) -> Result<T, Error> {
-    let malformed = |error: serde_json::Error| Error::Malformed(error.to_string());
+    shape(value(bytes, max)?)
+}
+
+/// Reads one object with a version in `v`. Another version is told apart from a broken object, whatever else it holds.
+///
+/// # Errors
+/// Any [`Error`].
+pub fn read_versioned<T: DeserializeOwned + Serialize>(bytes: &[u8], max: usize) -> Result<T, Error> {
     let value = value(bytes, max)?;
+    match value.get("v").and_then(Value::as_u64) {
+        Some(version) if version != u64::from(crate::VERSION) => Err(Error::Version(version)),
+        _ => shape(value),
+    }
+}
+
+fn shape<T: DeserializeOwned + Serialize>(value: Value) -> Result<T, Error> {
+    let malformed = |error: serde_json::Error| Error::Malformed(error.to_string());
     let read = T::deserialize(&value).map_err(malformed)?;
     // serde reads a struct from an array of its fields as well: a second spelling, at any depth.
     if serde_json::to_value(&read).map_err(malformed)? != value {
