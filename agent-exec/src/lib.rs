@@ -116,10 +116,9 @@ fn session() -> Result<(), Fatal> {
 
 /// sshd runs `<login shell> -c "<ForceCommand>"`. If the ForceCommand is ever lost, the text is the client's own.
 fn check_arguments(mut arguments: impl Iterator<Item = OsString>) -> Result<(), Fatal> {
-    let rest = arguments
-        .next()
-        .map(|_| arguments.collect::<Vec<_>>())
-        .ok_or(Fatal::Arguments)?;
+    // Newer kernels turn an empty argv into one empty string.
+    let name = arguments.next().filter(|name| !name.is_empty());
+    let rest = name.map(|_| arguments.collect::<Vec<_>>()).ok_or(Fatal::Arguments)?;
     match rest.as_slice() {
         [] => Ok(()),
         [flag, command] if flag == "-c" && command == FORCE_COMMAND => Ok(()),
