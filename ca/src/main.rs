@@ -1,1 +1,154 @@
-fn main() {}
+//! The binary `writ-ca`: reads its configuration, does one thing, exits.
+//!
+//! Exit codes: 0 fine, 1 failed, 2 refused (configuration, ids, what is enrolled).
+
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::LazyLock;
+
+use ca::config::{Config, DEFAULT_PATH};
+use ca::enroll::{self, About};
+use ca::{init, start};
+use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+
+static VERSION: LazyLock<String> = LazyLock::new(wire::build::version);
+
+/// Decides what a relay may do for whom on which target, and signs credentials that live for minutes.
+#[derive(Parser)]
+#[command(name = "writ-ca", version = VERSION.as_str())]
+struct Arguments {
+    /// The configuration.
+    #[arg(long, value_name = "PATH", default_value = DEFAULT_PATH, global = true)]
+    config: PathBuf,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Make the keys that are missing and print the public ones; never overwrites.
+    Init,
+    /// Serve relays on the configured socket until SIGTERM.
+    Serve,
+    /// Load everything that serve would, name every fault, exit 0 or 2.
+    CheckConfig,
+    /// Take in the target whose line (`writ-target enroll`) is on standard input.
+    Enroll {
+        /// Where its sshd is; may be left out for a target that is known.
+        #[arg(long, value_name = "HOST:PORT")]
+        address: Option<String>,
+        /// A label, as often as needed.
+        #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+        labels: Vec<(String, String)>,
+    },
+}
+
+/// Why the process does not end well.
+enum Failure {
+    /// Exit code 2.
+    Refused(Vec<String>),
+    /// Exit code 1.
+    Failed(String),
+}
+
+impl From<Vec<String>> for Failure {
+    fn from(faults: Vec<String>) -> Self {
+        Self::Refused(faults)
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Failed(what)) => {
+            eprintln!("writ-ca: {what}");
+            ExitCode::from(1)
+        }
+        Err(Failure::Refused(faults)) => {
+            for fault in faults {
+                eprintln!("writ-ca: {fault}");
+            }
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(), Failure> {
+    // For every verb: also keys and logs that root makes are not the CA's.
+    start::refuse_own_root().map_err(|what| vec![what])?;
+    // No core dump and no ptrace by the same account can show a key.
+    nix::sys::prctl::set_dumpable(false).map_err(|errno| Failure::Failed(format!("set dumpable: {errno}")))?;
+    let config = start::read_config(&arguments.config)?;
+    match &arguments.verb {
+        Verb::Init => print(&init::run(&config)?),
+        Verb::Serve => serve(config),
+        Verb::CheckConfig => {
+            let loaded = start::load(config, start::clock())?;
+            for notice in loaded.notices {
+                eprintln!("writ-ca: note: {notice}");
+            }
+            print("configuration is fine\n")
+        }
+        Verb::Enroll { address, labels } => {
+            let about = About {
+                address: address.clone(),
+                labels: labels.iter().cloned().collect(),
+            };
+            let mut input = Vec::new();
+            let most = u64::try_from(enroll::LINE_BYTES).unwrap_or(u64::MAX) + 2;
+            std::io::stdin().take(most).read_to_end(&mut input).map_err(failed)?;
+            let enrolled = enroll::run(&config, &input, &about, start::clock()())?;
+            eprintln!("# for the inventories of relays and auditors\n{}", enrolled.stanza);
+            print(&format!("{}\n", enrolled.line))
+        }
+    }
+}
+
+fn serve(config: Config) -> Result<(), Failure> {
+    tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_writer(std::io::stderr)
+        .init();
+    let socket = config.socket.clone();
+    let loaded = start::load(config, start::clock())?;
+    for notice in &loaded.notices {
+        tracing::warn!("{notice}");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(32)
+        .enable_all()
+        .build()
+        .map_err(failed)?;
+    let served = runtime.block_on(async {
+        let mut term = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let stop = async move {
+            tokio::select! { _ = term.recv() => {}, _ = interrupt.recv() => {} }
+        };
+        tracing::info!(socket = %socket.display(), build = wire::build::ID, "serving");
+        start::serve(loaded.authority, &socket, stop).await
+    });
+    served.map_err(failed)
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(failed)
+}
+
+fn failed(error: std::io::Error) -> Failure {
+    Failure::Failed(error.to_string())
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("must be KEY=VALUE".to_owned()),
+    }
+}

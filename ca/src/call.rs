@@ -1,0 +1,131 @@
+//! What a relay asks for and what it gets: checked values, no wire types.
+
+use openssh::key::PublicKey;
+use wire::ids::{ActionName, Digest, Head, PersonName, Reason, RelayName, TargetName, TaskId};
+use wire::{Code, Requester};
+
+use crate::error::Error;
+
+/// The first certificate of a task on one target.
+#[derive(Debug, Clone)]
+pub struct OpenTask {
+    /// The task.
+    pub task_id: TaskId,
+    /// For whom.
+    pub requester: Requester,
+    /// Why.
+    pub reason: Reason,
+    /// Where.
+    pub target: TargetName,
+    /// The key that the relay made for it.
+    pub key: PublicKey,
+}
+
+/// The next certificate for the same key.
+#[derive(Debug, Clone)]
+pub struct RenewTask {
+    /// The task.
+    pub task_id: TaskId,
+    /// Where.
+    pub target: TargetName,
+    /// The key that was certified before.
+    pub key: PublicKey,
+}
+
+/// A task certificate and what goes with it.
+#[derive(Debug, Clone)]
+pub struct Credential {
+    /// OpenSSH text, without a comment.
+    pub certificate: String,
+    /// First second of validity, Unix time.
+    pub valid_after: u64,
+    /// First second after it.
+    pub valid_before: u64,
+    /// The key that signs the target's hello and Outcomes, OpenSSH text.
+    pub receipt_key: String,
+    /// What the grant lists, sorted.
+    pub actions: Vec<ActionName>,
+    /// The policy that decided.
+    pub policy: Digest,
+    /// When the task was opened, Unix seconds.
+    pub opened: u64,
+    /// First second after the task.
+    pub ends: u64,
+}
+
+/// Who the CA is, and what it thinks of the caller.
+#[derive(Debug, Clone)]
+pub struct Description {
+    /// The caller's name.
+    pub relay: RelayName,
+    /// Signs task certificates, OpenSSH text.
+    pub task_ca: String,
+    /// Signs host certificates, OpenSSH text.
+    pub host_ca: String,
+    /// The policy in force.
+    pub policy: Digest,
+    /// The newest record.
+    pub head: Head,
+    /// The CA's clock, Unix seconds.
+    pub now: u64,
+    /// Life of a task certificate, seconds.
+    pub task_lifetime_s: u64,
+    /// Whom the caller may speak for.
+    pub persons: Vec<PersonName>,
+    /// What it may reach, of the inventory.
+    pub targets: Vec<TargetName>,
+}
+
+/// What is known of a call, for the record of its refusal. What could not be read is absent.
+#[derive(Debug, Clone, Default)]
+pub struct Sketch {
+    /// The task.
+    pub task_id: Option<TaskId>,
+    /// For whom.
+    pub requester: Option<Requester>,
+    /// Why.
+    pub reason: Option<Reason>,
+    /// Where.
+    pub target: Option<TargetName>,
+}
+
+impl From<&OpenTask> for Sketch {
+    fn from(call: &OpenTask) -> Self {
+        Self {
+            task_id: Some(call.task_id.clone()),
+            requester: Some(call.requester.clone()),
+            reason: Some(call.reason.clone()),
+            target: Some(call.target.clone()),
+        }
+    }
+}
+
+impl From<&RenewTask> for Sketch {
+    fn from(call: &RenewTask) -> Self {
+        Self {
+            task_id: Some(call.task_id.clone()),
+            target: Some(call.target.clone()),
+            ..Self::default()
+        }
+    }
+}
+
+/// The answer to a call that got nothing else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// The stable Code.
+    pub code: Code,
+    /// A lower-case fragment that can follow "failed to".
+    pub message: String,
+}
+
+impl Refused {
+    /// What the caller is told of an error.
+    #[must_use]
+    pub fn of(error: &Error) -> Self {
+        Self {
+            code: error.code(),
+            message: error.to_string(),
+        }
+    }
+}

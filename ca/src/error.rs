@@ -1,0 +1,139 @@
+//! Why a call was refused or failed, grouped by whose fault it is.
+//!
+//! Two faces: the Code and this text go to the relay; the chain of causes goes to the operator's log and the record.
+
+use wire::Code;
+use wire::ids::{PersonName, TargetName, TaskId};
+
+use crate::certificate::LayoutError;
+use crate::inventory::ShelfError;
+use crate::policy::PolicyError;
+use crate::signer::SignError;
+
+/// A call that got no certificate. Each text can follow "failed to".
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    // The caller: what the relay said.
+    /// A field is not of its shape.
+    #[error("accept the arguments: {field}: {what}")]
+    Malformed {
+        /// The field of the message.
+        field: &'static str,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// No relay of the configuration speaks for this person.
+    #[error("find out who {0} is: no relay may speak for this person")]
+    PersonUnmapped(PersonName),
+    /// Not in the CA's inventory.
+    #[error("find the target {0} in the CA's inventory")]
+    UnknownTarget(TargetName),
+    /// Never opened through this relay on this target.
+    #[error("find an open task {0} on this target")]
+    UnknownTask(TaskId),
+    /// Its eight hours are over.
+    #[error("use the task {0}: it has ended")]
+    TaskEnded(TaskId),
+    /// This relay has too many certified keys of open tasks.
+    #[error("open another task: this relay has {0} open certificates")]
+    Capacity(usize),
+
+    // Policy: what the owners of the CA decided.
+    /// The person is another relay's.
+    #[error("let this relay speak for {0}")]
+    PersonNotOfThisRelay(PersonName),
+    /// The target is not among the relay's.
+    #[error("let this relay reach {0}")]
+    TargetNotOfThisRelay(TargetName),
+    /// The task is open with other facts than those of the call.
+    #[error("accept another {0} for a task that is open")]
+    TaskMismatch(&'static str),
+    /// A renewal for a key that was not certified for this task on this target.
+    #[error("renew for another key than the task's on this target")]
+    KeyMismatch,
+    /// No action is left that policy allows.
+    #[error("find a policy that allows any read action there{}", if by.is_empty() { String::new() } else { format!(": denied by {}", by.join(", ")) })]
+    PolicyDenied {
+        /// The policies that forbade, if any did.
+        by: Vec<String>,
+    },
+    /// A policy could not be evaluated.
+    #[error("judge the call: failed to {0}")]
+    PolicyError(#[from] PolicyError),
+
+    // The peer.
+    /// The uid at the other end is no relay's.
+    #[error("recognise the relay: uid {} is not in the CA's configuration", .0.map_or("unknown".to_owned(), |uid| uid.to_string()))]
+    Stranger(Option<u32>),
+
+    // Us and the machine.
+    /// The certificate cannot be laid out: the configuration gives one task more actions than fit.
+    #[error("lay the certificate out: failed to {0}")]
+    Layout(#[from] LayoutError),
+    /// The inventory cannot be read.
+    #[error("read the CA's inventory")]
+    Inventory(#[from] ShelfError),
+    /// The record could not be made durable, so nothing was signed.
+    #[error("write the CA's record")]
+    Log(#[from] audit::Error),
+    /// The machine has no randomness.
+    #[error("get randomness from the machine")]
+    Random(#[source] std::io::Error),
+    /// The signature failed after the record.
+    #[error("sign")]
+    Sign(#[from] SignError),
+    /// The work was lost inside the process.
+    #[error("finish the call")]
+    Lost,
+}
+
+impl Error {
+    /// The stable Code.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Malformed { .. } => Code::ArgumentsInvalid,
+            Self::PersonUnmapped(_) => Code::PersonUnmapped,
+            Self::UnknownTarget(_) => Code::UnknownTarget,
+            Self::UnknownTask(_) => Code::UnknownTask,
+            Self::TaskEnded(_) => Code::TaskEnded,
+            Self::Capacity(_) => Code::Capacity,
+            Self::PersonNotOfThisRelay(_) => Code::PersonNotOfThisRelay,
+            Self::TargetNotOfThisRelay(_) => Code::TargetNotOfThisRelay,
+            Self::TaskMismatch(_) => Code::TaskMismatch,
+            Self::KeyMismatch => Code::KeyMismatch,
+            Self::PolicyDenied { .. } => Code::PolicyDenied,
+            Self::PolicyError(_) => Code::PolicyError,
+            Self::Stranger(_) => Code::RelayUnknown,
+            Self::Layout(_) | Self::Inventory(_) => Code::ConfigInvalid,
+            Self::Log(_) => Code::LogUnavailable,
+            Self::Random(_) | Self::Sign(_) | Self::Lost => Code::Internal,
+        }
+    }
+
+    /// The policies that decided, for the record.
+    #[must_use]
+    pub fn policies(&self) -> &[String] {
+        match self {
+            Self::PolicyDenied { by } => by,
+            Self::PolicyError(error) => &error.policies,
+            _ => &[],
+        }
+    }
+
+    /// The whole chain of causes on one line, for people who look after the CA.
+    #[must_use]
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            // A text that already ends with its cause's would say it twice.
+            let more = error.to_string();
+            if !text.ends_with(&more) {
+                text = format!("{text}: {more}");
+            }
+            cause = error.source();
+        }
+        text
+    }
+}

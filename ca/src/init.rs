@@ -1,0 +1,42 @@
+//! `writ-ca init`: makes the two keys, once. Never overwrites one.
+
+use std::fmt::Write as _;
+use std::io;
+
+use audit::Event;
+use nix::unistd::geteuid;
+use rand::TryRng;
+use rand::rngs::SysRng;
+use zeroize::Zeroizing;
+
+use crate::config::Config;
+use crate::signer::{self, Created, HOST_CA, Signer, TASK_CA};
+use crate::start::{chain, open_records};
+
+/// Makes what is missing of the key folder and the keys, and returns the public lines, `ssh-ed25519 AAAA… task_ca` and
+/// `… host_ca`. The log is opened first: keys that nothing tells of are not made.
+///
+/// # Errors
+/// Every fault of what is there already, or what the file system says.
+pub fn run(config: &Config) -> Result<String, Vec<String>> {
+    let records = open_records(config)?;
+    let at = |what: &str, e: io::Error| vec![format!("{}: failed to {what}: {e}", config.key_dir.display())];
+    signer::create_dir(&config.key_dir).map_err(|e| at("make the folder of keys", e))?;
+    let mut lines = String::new();
+    for name in [TASK_CA, HOST_CA] {
+        let mut seed = Zeroizing::new([0; 32]);
+        SysRng
+            .try_fill_bytes(&mut *seed)
+            .map_err(|e| at("get randomness", io::Error::other(e)))?;
+        let created = signer::create(&config.key_dir, name, &seed).map_err(|e| at("make a key", e))?;
+        let signer = Signer::load(&config.key_dir, name, geteuid().as_raw())?;
+        if created == Created::New {
+            let message = format!("{name} {}", signer.public().fingerprint());
+            records
+                .own(Event::Init, &message)
+                .map_err(|error| vec![chain(&error)])?;
+        }
+        let _infallible = writeln!(lines, "{} {name}", signer.public().to_openssh());
+    }
+    Ok(lines)
+}

@@ -1,0 +1,398 @@
+//! The CA's own log: what is recorded before something is signed, and the proof that it was.
+//!
+//! [`Recorded`] is made here and nowhere else, after the record is durable. A certificate is laid out from it, so the
+//! log is never younger than a signature and never says something else.
+
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use audit::{Cert, Decision, Draft, Event, Log, Own, Record, Strangers, Tier, Who};
+use openssh::key::PublicKey;
+use wire::ids::{ActionName, Digest, Fingerprint, Head, Reason, RelayName, Serial, TargetName, TaskId};
+use wire::{Code, Requester};
+
+use crate::issued::{Entry, Facts};
+
+/// Longest text in a record, in bytes; what is beyond is cut.
+const MESSAGE_BYTES: usize = 500;
+
+/// Most policy ids in a record; what is beyond is left out.
+const POLICIES: usize = 32;
+
+/// The CA's log.
+pub struct Records {
+    pen: Mutex<Pen>,
+}
+
+struct Pen {
+    log: Log,
+    strangers: Strangers,
+}
+
+/// What became durable before anybody could act on it: the subject, and the head of its record.
+///
+/// ```compile_fail,E0451
+/// // Nobody but the log can say that something was recorded.
+/// fn pretend(issue: ca::record::Issue, head: wire::Head) -> ca::record::Recorded<ca::record::Issue> {
+///     ca::record::Recorded { subject: issue, head }
+/// }
+/// ```
+#[derive(Debug)]
+#[must_use = "what was recorded is now to be done"]
+pub struct Recorded<T> {
+    subject: T,
+    head: Head,
+}
+
+impl<T> Recorded<T> {
+    /// What was recorded.
+    pub fn subject(&self) -> &T {
+        &self.subject
+    }
+
+    /// For whoever does it: consumed, so that one record stands for one signature.
+    pub(crate) fn into_parts(self) -> (T, Head) {
+        (self.subject, self.head)
+    }
+}
+
+/// Whether a certificate is the first for its key or another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Occasion {
+    /// The task is opened on this target.
+    Open,
+    /// The certificate before this one ends soon.
+    Renew,
+}
+
+/// A task certificate that is to be signed.
+#[derive(Debug, Clone)]
+pub struct Issue {
+    /// Opened or renewed.
+    pub occasion: Occasion,
+    /// The task; becomes the key id.
+    pub task_id: TaskId,
+    /// Its facts.
+    pub facts: Facts,
+    /// Where; becomes the principal.
+    pub target: TargetName,
+    /// The key that is certified.
+    pub key: PublicKey,
+    /// What the grant lists, strictly sorted.
+    pub actions: Vec<ActionName>,
+    /// Digest of the policy in force.
+    pub policy: Digest,
+    /// The policies that decided.
+    pub policies: Vec<String>,
+    /// Serial number, below 2^63.
+    pub serial: u64,
+    /// First second of validity, Unix time.
+    pub valid_after: u64,
+    /// First second after it.
+    pub valid_before: u64,
+    /// The key that is to sign.
+    pub ca: Fingerprint,
+}
+
+/// A target's host certificate that is to be signed.
+#[derive(Debug, Clone)]
+pub struct Enrolment {
+    /// The target; becomes key id and principal.
+    pub target: TargetName,
+    /// Its SSH host key, which is certified.
+    pub host_key: PublicKey,
+    /// The key that signs its Outcomes.
+    pub receipt_key: PublicKey,
+    /// Serial number, below 2^63.
+    pub serial: u64,
+    /// First second of validity, Unix time.
+    pub valid_after: u64,
+    /// First second after it.
+    pub valid_before: u64,
+    /// The key that is to sign.
+    pub ca: Fingerprint,
+}
+
+/// A refusal of a relay that proved itself. What could not be read of the call is absent.
+#[derive(Debug, Clone)]
+pub struct Refusal {
+    /// Who asked.
+    pub relay: RelayName,
+    /// The task.
+    pub task_id: Option<TaskId>,
+    /// For whom.
+    pub requester: Option<Requester>,
+    /// Why.
+    pub reason: Option<Reason>,
+    /// Where.
+    pub target: Option<TargetName>,
+    /// Why it was refused.
+    pub code: Code,
+    /// The same for people.
+    pub message: String,
+    /// The policies that decided.
+    pub policies: Vec<String>,
+}
+
+impl Records {
+    /// Opens the log in `folder`, or begins it when the folder is empty. `lock` and the counter of strangers lie in
+    /// `state_dir`, where no reader of the log comes.
+    ///
+    /// # Errors
+    /// [`audit::Error`].
+    pub fn open(folder: &Path, lock: &Path, state_dir: &Path, host: String) -> Result<Self, audit::Error> {
+        let who = Who {
+            tier: Tier::Ca,
+            host,
+            build: wire::build::ID.to_owned(),
+        };
+        let log = Log::open(folder, lock, who, Box::new(Own))?;
+        let strangers = Strangers::open(&state_dir.join("strangers"), &Own)?;
+        Ok(Self {
+            pen: Mutex::new(Pen { log, strangers }),
+        })
+    }
+
+    /// Records that a task certificate is about to be signed.
+    ///
+    /// # Errors
+    /// [`audit::Error`]; then nothing may be signed.
+    pub fn issue(&self, issue: Issue) -> Result<Recorded<Issue>, audit::Error> {
+        let event = match issue.occasion {
+            Occasion::Open => Event::Issue,
+            Occasion::Renew => Event::Renew,
+        };
+        let head = self.append(&Draft {
+            task_id: Some(issue.task_id.clone()),
+            requester: Some(issue.facts.requester.clone()),
+            reason: Some(issue.facts.reason.clone()),
+            relay: Some(issue.facts.relay.clone()),
+            opened: Some(issue.facts.opened),
+            target: Some(issue.target.clone()),
+            actions: Some(issue.actions.clone()),
+            decision: Some(Decision::Allow),
+            policy: Some(first(&issue.policies)),
+            cert: Some(Cert {
+                serial: Serial::of(issue.serial),
+                key_id: issue.task_id.to_string(),
+                ca: issue.ca.clone(),
+                key: Some(Fingerprint::of(&issue.key)),
+                valid_before: Some(issue.valid_before),
+            }),
+            ..Draft::new(event)
+        })?;
+        Ok(Recorded { subject: issue, head })
+    }
+
+    /// Records that a host certificate is about to be signed.
+    ///
+    /// # Errors
+    /// [`audit::Error`]; then nothing may be signed.
+    pub fn enroll(&self, enrolment: Enrolment) -> Result<Recorded<Enrolment>, audit::Error> {
+        let receipt = Fingerprint::of(&enrolment.receipt_key);
+        let head = self.append(&Draft {
+            target: Some(enrolment.target.clone()),
+            decision: Some(Decision::Allow),
+            message: Some(format!("receipt key {receipt}")),
+            cert: Some(Cert {
+                serial: Serial::of(enrolment.serial),
+                key_id: enrolment.target.to_string(),
+                ca: enrolment.ca.clone(),
+                key: Some(Fingerprint::of(&enrolment.host_key)),
+                valid_before: Some(enrolment.valid_before),
+            }),
+            ..Draft::new(Event::Enroll)
+        })?;
+        Ok(Recorded {
+            subject: enrolment,
+            head,
+        })
+    }
+
+    /// Records a refusal.
+    ///
+    /// # Errors
+    /// [`audit::Error`].
+    pub fn refused(&self, refusal: Refusal) -> Result<Head, audit::Error> {
+        self.append(&Draft {
+            task_id: refusal.task_id,
+            requester: refusal.requester,
+            reason: refusal.reason,
+            relay: Some(refusal.relay),
+            target: refusal.target,
+            decision: Some(Decision::Deny),
+            code: Some(refusal.code),
+            message: Some(cut(&refusal.message)),
+            policy: (!refusal.policies.is_empty()).then(|| first(&refusal.policies)),
+            ..Draft::new(Event::Refused)
+        })
+    }
+
+    /// Counts a stranger; records all of them once a minute.
+    ///
+    /// # Errors
+    /// [`audit::Error`].
+    pub fn stranger(&self, code: Code, text: &str, now: u64) -> Result<(), audit::Error> {
+        let Pen { log, strangers } = &mut *self.pen();
+        strangers.note(log, code, text, now).map(drop)
+    }
+
+    /// Records the strangers that were counted, if the last such record is a minute old.
+    ///
+    /// # Errors
+    /// [`audit::Error`].
+    pub fn strangers_due(&self, now: u64) -> Result<(), audit::Error> {
+        let Pen { log, strangers } = &mut *self.pen();
+        strangers.flush_due(log, now).map(drop)
+    }
+
+    /// Records something about the CA itself: that it starts, stops, got its keys.
+    ///
+    /// # Errors
+    /// [`audit::Error`].
+    pub fn own(&self, event: Event, message: &str) -> Result<Head, audit::Error> {
+        self.append(&Draft {
+            message: Some(cut(message)),
+            ..Draft::new(event)
+        })
+    }
+
+    /// The newest record.
+    #[must_use]
+    pub fn head(&self) -> Head {
+        self.pen().log.head()
+    }
+
+    fn append(&self, draft: &Draft) -> Result<Head, audit::Error> {
+        self.pen().log.append(draft)
+    }
+
+    fn pen(&self) -> MutexGuard<'_, Pen> {
+        // After a panic elsewhere the log itself is whole: it finds its end anew.
+        self.pen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why a log could not be read back.
+#[derive(Debug, thiserror::Error)]
+pub enum HistoryError {
+    /// The file system refused.
+    #[error("read {}", .0.display())]
+    Io(PathBuf, #[source] io::Error),
+    /// A line is no record: somebody was at the log.
+    #[error("understand line {line} of {}: {what} (writ-audit verify tells more)", path.display())]
+    Line {
+        /// The segment.
+        path: PathBuf,
+        /// Which line, from 1.
+        line: usize,
+        /// Why it is none.
+        what: String,
+    },
+}
+
+/// Every certificate of the log since `since` (Unix seconds), in order: what is rebuilt at start.
+///
+/// # Errors
+/// [`HistoryError`].
+pub fn issued_since(folder: &Path, since: u64) -> Result<Vec<Entry>, HistoryError> {
+    let mut entries = Vec::new();
+    read_since(folder, since, &mut |record| entries.extend(entry(record)))?;
+    Ok(entries)
+}
+
+/// The host key of a target's last enrolment, if the log knows one.
+///
+/// # Errors
+/// [`HistoryError`].
+pub fn enrolled(folder: &Path, target: &TargetName) -> Result<Option<Fingerprint>, HistoryError> {
+    let mut key = None;
+    read_since(folder, 0, &mut |Record { draft, .. }| {
+        if draft.event == Event::Enroll && draft.target.as_ref() == Some(target) {
+            key = draft.cert.and_then(|cert| cert.key).or(key.take());
+        }
+    })?;
+    Ok(key)
+}
+
+fn entry(Record { draft, .. }: Record) -> Option<Entry> {
+    if !matches!(draft.event, Event::Issue | Event::Renew) {
+        return None;
+    }
+    Some(Entry {
+        task_id: draft.task_id?,
+        facts: Facts {
+            requester: draft.requester?,
+            reason: draft.reason?,
+            relay: draft.relay?,
+            opened: draft.opened?,
+        },
+        target: draft.target?,
+        key: draft.cert?.key?,
+    })
+}
+
+/// Visits the records from the segment on that began last before `since`.
+fn read_since(folder: &Path, since: u64, visit: &mut dyn FnMut(Record)) -> Result<(), HistoryError> {
+    // Times in records have one width, so that they sort as texts.
+    let since = audit::rfc3339(since.saturating_mul(1000));
+    let mut from = Vec::new();
+    for path in segments(folder)?.into_iter().rev() {
+        let first = lines(&path)?.next().transpose()?;
+        from.push(path);
+        if first.is_some_and(|record| record.envelope.ts < since) {
+            break;
+        }
+    }
+    for path in from.iter().rev() {
+        for record in lines(path)? {
+            visit(record?);
+        }
+    }
+    Ok(())
+}
+
+fn segments(folder: &Path) -> Result<Vec<PathBuf>, HistoryError> {
+    let io = |e| HistoryError::Io(folder.to_owned(), e);
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(folder).map_err(io)? {
+        let path = entry.map_err(io)?.path();
+        if path.extension().is_some_and(|e| e == "jsonl") {
+            paths.push(path);
+        }
+    }
+    // Named by their first sequence number in twenty digits.
+    paths.sort();
+    Ok(paths)
+}
+
+/// The records of one segment. Bytes without a newline at its end were never a record.
+fn lines(path: &Path) -> Result<impl Iterator<Item = Result<Record, HistoryError>>, HistoryError> {
+    let io = |e| HistoryError::Io(path.to_owned(), e);
+    let mut reader = BufReader::new(File::open(path).map_err(io)?);
+    let path = path.to_owned();
+    let mut number = 0;
+    Ok(std::iter::from_fn(move || {
+        let mut line = Vec::new();
+        number += 1;
+        match reader.read_until(b'\n', &mut line) {
+            Err(e) => Some(Err(HistoryError::Io(path.clone(), e))),
+            Ok(_) if line.last() != Some(&b'\n') => None,
+            Ok(_) => Some(Record::parse(&line).map_err(|what| HistoryError::Line {
+                path: path.clone(),
+                line: number,
+                what,
+            })),
+        }
+    }))
+}
+
+fn cut(text: &str) -> String {
+    audit::show::ascii(text, MESSAGE_BYTES)
+}
+
+fn first(policies: &[String]) -> Vec<String> {
+    policies.iter().take(POLICIES).cloned().collect()
+}

@@ -1,0 +1,177 @@
+//! The door: gRPC over a unix socket. Who is at the other end is asked of the kernel, before a message is read.
+//!
+//! The only file that knows tonic. It decides nothing: it knocks at the authority and carries the answer back.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use grpc::v1;
+use grpc::v1::ca_server::{Ca, CaServer};
+use tokio::net::UnixListener;
+use tokio::task::spawn_blocking;
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::metadata::MetadataValue;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Server;
+use tonic::transport::server::UdsConnectInfo;
+use tonic::{Request, Response, Status};
+use wire::Code;
+use wire::code::Fault;
+
+use crate::authority::{Authority, Peer};
+use crate::call::Refused;
+use crate::convert;
+use crate::error::Error;
+
+/// Longest message that is read, in bytes; an honest one has less than 2,000.
+const MESSAGE_BYTES: usize = 16 * 1024;
+
+/// Most calls at a time on one connection.
+const CALLS: usize = 64;
+
+/// How long calls that are being answered may take after the end was asked for.
+const DRAIN: Duration = Duration::from_secs(15);
+
+struct Door {
+    authority: Arc<Authority>,
+}
+
+/// Serves until `stop` is done, then finishes what is being answered.
+///
+/// # Errors
+/// When the socket fails.
+pub async fn serve(
+    authority: Arc<Authority>,
+    listener: UnixListener,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let guard = Arc::clone(&authority);
+    let door = CaServer::new(Door {
+        authority: Arc::clone(&authority),
+    })
+    .max_decoding_message_size(MESSAGE_BYTES);
+    // Around the service and not inside its calls: a call that is added later is behind it too.
+    let door = InterceptedService::new(door, move |request| recognise(&guard, request));
+    let minutes = tokio::spawn(count_strangers(authority));
+    let (asked, told) = tokio::sync::oneshot::channel::<()>();
+    let serving = Server::builder()
+        .concurrency_limit_per_connection(CALLS)
+        .add_service(door)
+        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), async move {
+            stop.await;
+            let _ = asked.send(());
+        });
+    let drained = async move {
+        // Also when the sender is gone: then serving has ended by itself.
+        let _ = told.await;
+        tokio::time::sleep(DRAIN).await;
+    };
+    let served = tokio::select! {
+        served = serving => served.map_err(io::Error::other),
+        () = drained => Ok(()),
+    };
+    minutes.abort();
+    served
+}
+
+async fn count_strangers(authority: Arc<Authority>) {
+    let mut minute = tokio::time::interval(Duration::from_secs(60));
+    loop {
+        minute.tick().await;
+        let authority = Arc::clone(&authority);
+        let _ = spawn_blocking(move || authority.count_strangers()).await;
+    }
+}
+
+/// Puts the relay's proof beside the request, or refuses it.
+fn recognise(authority: &Authority, mut request: Request<()>) -> Result<Request<()>, Status> {
+    let uid = request
+        .extensions()
+        .get::<UdsConnectInfo>()
+        .and_then(|info| info.peer_cred)
+        .map(|cred| cred.uid());
+    let peer = authority.recognise(uid).map_err(|refused| status(&refused))?;
+    request.extensions_mut().insert(peer);
+    Ok(request)
+}
+
+#[tonic::async_trait]
+impl Ca for Door {
+    async fn describe(&self, request: Request<v1::DescribeRequest>) -> Result<Response<v1::DescribeReply>, Status> {
+        let (peer, _) = self.enter(request)?;
+        let description = self.ask(move |authority| authority.describe(&peer)).await?;
+        Ok(Response::new(convert::description(description)))
+    }
+
+    async fn open_task(&self, request: Request<v1::OpenTaskRequest>) -> Result<Response<v1::TaskCertificate>, Status> {
+        let (peer, call) = self.enter(request)?;
+        let credential = self
+            .ask(move |authority| match convert::open_task(&call) {
+                Ok(call) => authority.open_task(&peer, &call),
+                Err(error) => Err(authority.refuse(&peer, convert::sketch_of_open(&call), error)),
+            })
+            .await?;
+        Ok(Response::new(convert::credential(credential)))
+    }
+
+    async fn renew_task(
+        &self,
+        request: Request<v1::RenewTaskRequest>,
+    ) -> Result<Response<v1::TaskCertificate>, Status> {
+        let (peer, call) = self.enter(request)?;
+        let credential = self
+            .ask(move |authority| match convert::renew_task(&call) {
+                Ok(call) => authority.renew_task(&peer, &call),
+                Err(error) => Err(authority.refuse(&peer, convert::sketch_of_renew(&call), error)),
+            })
+            .await?;
+        Ok(Response::new(convert::credential(credential)))
+    }
+}
+
+impl Door {
+    /// The peer that [`recognise`] put there. Without one there is no call.
+    fn enter<T>(&self, mut request: Request<T>) -> Result<(Peer, T), Status> {
+        match request.extensions_mut().remove::<Peer>() {
+            Some(peer) => Ok((peer, request.into_inner())),
+            None => Err(status(&Refused::of(&Error::Stranger(None)))),
+        }
+    }
+
+    /// Asks on a thread that may wait for the disk. A caller that goes away does not undo what was begun.
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Authority) -> Result<T, Refused> + Send + 'static,
+    ) -> Result<T, Status> {
+        let authority = Arc::clone(&self.authority);
+        match spawn_blocking(move || question(&authority)).await {
+            Ok(answer) => answer.map_err(|refused| status(&refused)),
+            Err(_) => Err(status(&Refused::of(&Error::Lost))),
+        }
+    }
+}
+
+/// A refusal as gRPC says it: the nearest of its codes, and ours beside it.
+fn status(refused: &Refused) -> Status {
+    let message = grpc::ascii(&refused.message);
+    let mut status = Status::new(grpc_code(refused.code), message.clone());
+    let entries = [(grpc::CODE, refused.code.as_str()), (grpc::MESSAGE, message.as_str())];
+    for (key, text) in entries {
+        // Printable ASCII is always a value.
+        if let Ok(value) = MetadataValue::try_from(text) {
+            status.metadata_mut().insert(key, value);
+        }
+    }
+    status
+}
+
+fn grpc_code(code: Code) -> tonic::Code {
+    match code.fault() {
+        _ if code.retryable() => tonic::Code::Unavailable,
+        Fault::Caller => tonic::Code::InvalidArgument,
+        Fault::Policy | Fault::Peer => tonic::Code::PermissionDenied,
+        Fault::Machine | Fault::Program => tonic::Code::Internal,
+    }
+}

@@ -1,0 +1,331 @@
+//! What a start needs, brought together: every fault at once, or an authority that can work.
+//!
+//! `check-config` does the same and then exits, so what it says is what a start would say.
+
+use std::fs;
+use std::future::Future;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use audit::Event;
+use catalogue::Catalogue;
+use nix::unistd::{AccessFlags, access, geteuid, gethostname, getuid};
+use tokio::net::UnixListener;
+use wire::Risk;
+use wire::ids::ActionName;
+
+use crate::authority::{Authority, Clock, Parts};
+use crate::config::{Config, Targets};
+use crate::inventory::Shelf;
+use crate::issued::{Issued, LOOK_BACK_S};
+use crate::policy::{self, Policy};
+use crate::record::{self, Records};
+use crate::signer::{HOST_CA, Signer, TASK_CA};
+use crate::{service, socket};
+
+/// The largest configuration that is read, in bytes.
+const CONFIG_BYTES: u64 = 1 << 20;
+
+/// An authority, and what an operator should hear about it although it is no fault.
+pub struct Loaded {
+    /// Ready to serve.
+    pub authority: Authority,
+    /// Lines such as "policy … is empty: everything is denied".
+    pub notices: Vec<String>,
+}
+
+/// Refuses root: what a CA can do must not include everything else on the machine.
+///
+/// # Errors
+/// What to do instead.
+pub fn refuse_root(real: u32, effective: u32) -> Result<(), String> {
+    if real == 0 || effective == 0 {
+        return Err(
+            "refusing to run as root: run it as the account of the CA, for example `runuser -u writ-ca -- writ-ca …`"
+                .to_owned(),
+        );
+    }
+    Ok(())
+}
+
+/// [`refuse_root`] for this process.
+///
+/// # Errors
+/// What to do instead.
+pub fn refuse_own_root() -> Result<(), String> {
+    refuse_root(getuid().as_raw(), geteuid().as_raw())
+}
+
+/// Reads the configuration.
+///
+/// # Errors
+/// Every fault, each naming the file.
+pub fn read_config(path: &Path) -> Result<Config, Vec<String>> {
+    let text = read_trusted(path, CONFIG_BYTES).map_err(|what| vec![what])?;
+    let text = String::from_utf8(text).map_err(|_| vec![format!("{}: not UTF-8", path.display())])?;
+    Config::parse(&text).map_err(|faults| {
+        faults
+            .into_iter()
+            .map(|fault| format!("{}: {fault}", path.display()))
+            .collect()
+    })
+}
+
+/// Loads everything that serving needs.
+///
+/// # Errors
+/// Every fault.
+pub fn load(config: Config, clock: Clock) -> Result<Loaded, Vec<String>> {
+    let own_uid = geteuid().as_raw();
+    let mut faults = Vec::new();
+    let mut notices = Vec::new();
+
+    check_dir(&config.state_dir, own_uid, 0o077, &mut faults);
+    check_dir(&config.log_dir, own_uid, 0o027, &mut faults);
+    check_socket_dir(&config.socket, &mut faults);
+    let task_ca = keep(Signer::load(&config.key_dir, TASK_CA, own_uid), &mut faults);
+    let host_ca = keep(Signer::load(&config.key_dir, HOST_CA, own_uid), &mut faults);
+    let policy = keep(load_policy(&config.policy), &mut faults);
+    let reads = keep(load_reads(&config.catalogue_dir), &mut faults);
+    let mut shelf = Shelf::new(&config.inventory);
+    match shelf.current() {
+        Ok(inventory) => {
+            if !shelf.exists() {
+                notices.push(format!(
+                    "{}: there is none, so no target is known",
+                    config.inventory.display()
+                ));
+            }
+            for relay in &config.relays {
+                let Targets::Only(names) = &relay.targets else { continue };
+                for name in names.iter().filter(|name| inventory.find(name.as_str()).is_none()) {
+                    notices.push(format!("target {name} of {} is not in the inventory", relay.name));
+                }
+            }
+        }
+        Err(error) => faults.push(chain(&error)),
+    }
+    if policy.as_ref().is_some_and(|policy| policy.count() == 0) {
+        notices.push(format!(
+            "{}: there is no policy in it, so EVERYTHING IS DENIED",
+            config.policy.display()
+        ));
+    }
+    if reads.as_ref().is_some_and(Vec::is_empty) {
+        notices.push(format!(
+            "{}: no read action in it, so no task can be opened",
+            config.catalogue_dir.display()
+        ));
+    }
+    // Last, and only where nothing else is wrong with its folders: opening an empty log begins it.
+    let log = if faults.is_empty() {
+        keep(open_log(&config, clock()), &mut faults)
+    } else {
+        None
+    };
+
+    match (task_ca, host_ca, policy, reads, log) {
+        (Some(signer), Some(host_ca), Some(policy), Some(reads), Some((records, issued))) if faults.is_empty() => {
+            let host_ca = host_ca.public().clone();
+            let parts = Parts {
+                config,
+                policy,
+                reads,
+                signer,
+                host_ca,
+                records,
+                shelf,
+                issued,
+                clock,
+            };
+            Ok(Loaded {
+                authority: Authority::new(parts),
+                notices,
+            })
+        }
+        _ => Err(faults),
+    }
+}
+
+/// Serves on the configured socket until `stop` is done. Start and stop are recorded.
+///
+/// # Errors
+/// When the socket or the log fails.
+pub async fn serve(
+    authority: Authority,
+    socket: &Path,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let authority = Arc::new(authority);
+    let at = |e: io::Error| io::Error::new(e.kind(), format!("listen at {}: {e}", socket.display()));
+    let listener = socket::listen(socket).map_err(at)?;
+    authority.record_own(Event::Start).map_err(io::Error::other)?;
+    let served = service::serve(Arc::clone(&authority), UnixListener::from_std(listener)?, stop).await;
+    // A name that nobody answers to; the next start would replace it.
+    let _ = fs::remove_file(socket);
+    let recorded = authority.record_own(Event::Stop).map_err(io::Error::other);
+    served.and(recorded)
+}
+
+/// The machine's clock, Unix seconds.
+#[must_use]
+pub fn clock() -> Clock {
+    Box::new(|| {
+        std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(0, |time| time.as_secs())
+    })
+}
+
+/// Opens the CA's log as this host.
+///
+/// # Errors
+/// The fault.
+pub fn open_records(config: &Config) -> Result<Records, Vec<String>> {
+    let host = gethostname()
+        .ok()
+        .and_then(|name| name.into_string().ok())
+        .unwrap_or_else(|| "unknown".to_owned());
+    Records::open(&config.log_dir, &config.log_lock(), &config.state_dir, host)
+        .map_err(|error| vec![format!("{}: failed to {}", config.log_dir.display(), chain(&error))])
+}
+
+/// An error and its causes on one line.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+fn open_log(config: &Config, now: u64) -> Result<(Records, Issued), Vec<String>> {
+    let records = open_records(config)?;
+    let mut issued = Issued::default();
+    let entries = record::issued_since(&config.log_dir, now.saturating_sub(LOOK_BACK_S));
+    for entry in entries.map_err(|error| vec![chain(&error)])? {
+        issued.note(entry);
+    }
+    issued.sweep(now);
+    Ok((records, issued))
+}
+
+fn load_policy(path: &Path) -> Result<Policy, Vec<String>> {
+    let bytes = read_trusted(path, policy::MAX_BYTES as u64).map_err(|what| vec![what])?;
+    Policy::parse(&bytes).map_err(|faults| {
+        faults
+            .into_iter()
+            .map(|fault| format!("{}: {fault}", path.display()))
+            .collect()
+    })
+}
+
+fn load_reads(dir: &Path) -> Result<Vec<ActionName>, Vec<String>> {
+    let catalogue = Catalogue::load(dir).map_err(|faults| {
+        faults
+            .iter()
+            .map(|fault| format!("{}: {fault}", dir.display()))
+            .collect::<Vec<_>>()
+    })?;
+    Ok(catalogue
+        .iter()
+        .filter(|(_, entry)| entry.manifest().risk() == Risk::Read)
+        .map(|(name, _)| name.clone())
+        .collect())
+}
+
+/// A file that decides something: nobody but its owner, root or us, may write it.
+fn read_trusted(path: &Path, max: u64) -> Result<Vec<u8>, String> {
+    let at = |what: String| format!("{}: {what}", path.display());
+    let meta = fs::metadata(path).map_err(|e| at(e.to_string()))?;
+    if !meta.is_file() {
+        return Err(at("not a file".to_owned()));
+    }
+    if meta.len() > max {
+        return Err(at(format!("longer than {max} bytes")));
+    }
+    if meta.mode() & 0o022 != 0 {
+        return Err(at(format!(
+            "mode {:04o}, must not be writable for group or others",
+            meta.mode() & 0o7777
+        )));
+    }
+    if meta.uid() != 0 && meta.uid() != geteuid().as_raw() {
+        return Err(at(format!("owned by uid {}, must be root's or ours", meta.uid())));
+    }
+    fs::read(path).map_err(|e| at(e.to_string()))
+}
+
+fn check_dir(dir: &Path, own_uid: u32, forbidden: u32, faults: &mut Vec<String>) {
+    let meta = match fs::metadata(dir) {
+        Ok(meta) if meta.is_dir() => meta,
+        Ok(_) => return faults.push(format!("{}: not a folder", dir.display())),
+        Err(e) => return faults.push(format!("{}: {e}", dir.display())),
+    };
+    if meta.uid() != own_uid {
+        faults.push(format!(
+            "{}: owned by uid {}, not by {own_uid}",
+            dir.display(),
+            meta.uid()
+        ));
+    }
+    if meta.mode() & forbidden != 0 {
+        let wanted = if forbidden == 0o077 { "0700" } else { "2750" };
+        faults.push(format!(
+            "{}: mode {:04o}, must be {wanted}",
+            dir.display(),
+            meta.mode() & 0o7777
+        ));
+    }
+}
+
+fn check_socket_dir(socket: &Path, faults: &mut Vec<String>) {
+    let dir = socket.parent().unwrap_or(Path::new("/"));
+    match fs::metadata(dir) {
+        Ok(meta) if meta.mode() & 0o002 != 0 => {
+            faults.push(format!(
+                "{}: writable for everybody, who could put another socket there",
+                dir.display()
+            ));
+        }
+        Ok(_) => {
+            if let Err(errno) = access(dir, AccessFlags::W_OK | AccessFlags::X_OK) {
+                faults.push(format!("{}: {}", dir.display(), errno.desc()));
+            }
+        }
+        Err(e) => faults.push(format!("{}: {e}", dir.display())),
+    }
+}
+
+fn keep<T>(result: Result<T, Vec<String>>, faults: &mut Vec<String>) -> Option<T> {
+    match result {
+        Ok(value) => Some(value),
+        Err(mut more) => {
+            for fault in more.drain(..) {
+                // Two keys in one bad folder say the same of it.
+                if !faults.contains(&fault) {
+                    faults.push(fault);
+                }
+            }
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn root_is_refused_by_either_uid_and_told_what_to_do() {
+        assert!(refuse_root(1000, 1000).is_ok());
+        for (real, effective) in [(0, 0), (0, 1000), (1000, 0)] {
+            assert!(refuse_root(real, effective).unwrap_err().contains("runuser"));
+        }
+    }
+}
