@@ -408,6 +408,16 @@ impl Seam {
                 _ => {}
             }
         }
+        if let (Some(torn), Some(begin)) = (self.torn(), &segment.begin)
+            && begin.torn.as_ref() != Some(&torn)
+        {
+            let at = last.map_or(torn.segment, |last| last.seq + 1);
+            return fault(
+                Kind::TornInMiddle,
+                at,
+                "the line that ends before it is torn, and it does not say so",
+            );
+        }
         if first > self.next {
             return fault(
                 Kind::SeqGap,
@@ -439,16 +449,8 @@ impl Seam {
             );
             return fault(Kind::ChainBroken, last.seq, &what);
         }
-        if begin.torn != self.torn() {
-            let at = self
-                .torn
-                .as_ref()
-                .map_or(first, |_| last.map_or(1, |last| last.seq + 1));
-            return fault(
-                Kind::TornInMiddle,
-                at,
-                "the torn bytes before it are not those that it names",
-            );
+        if begin.torn.is_some() && self.torn.is_none() {
+            return fault(Kind::TornInMiddle, first, "it names torn bytes that are not there");
         }
         None
     }
