@@ -25,7 +25,7 @@ pub use log::{Log, Pending, Setup, Who};
 pub use record::{
     Approval, Cert, Decision, Draft, Envelope, Event, MAX_LINE, Output, Record, Tier, Torn, VERSION, Witness,
 };
-pub use replay::{Call, Replay, replay};
+pub use replay::{Call, Replay, Step, replay};
 pub use rights::{Own, Rights};
 pub use strangers::Strangers;
 pub use verify::{Expected, Fault, Kind, LogReport, Report, verify};

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::record::{Decision, Draft, Output, Tier};
-use crate::replay::{Call, Moment, Replay};
+use crate::replay::{Call, Replay, Step};
 use crate::show::escape;
 use crate::verify::{Fault, LogReport, Report};
 
@@ -44,10 +44,7 @@ pub fn replay(replay: &Replay) -> String {
     }
     if !replay.timeline.is_empty() {
         text.push_str("\ntimeline\n");
-        text.push_str(&table(
-            "  ",
-            &replay.timeline.iter().map(moment_row).collect::<Vec<_>>(),
-        ));
+        text.push_str(&table("  ", &replay.timeline.iter().map(step_row).collect::<Vec<_>>()));
     }
     if !replay.calls.is_empty() {
         text.push_str("\ncalls\n");
@@ -124,14 +121,14 @@ fn fault_text(fault: &Fault) -> String {
     text
 }
 
-fn moment_row(moment: &Moment) -> Vec<String> {
+fn step_row(step: &Step) -> Vec<String> {
     vec![
-        escape(&moment.ts),
-        moment.tier.as_str().to_owned(),
-        escape(&moment.host),
-        format!("#{}", moment.head.seq),
-        moment.record.event.as_str().to_owned(),
-        told(&moment.record),
+        escape(&step.ts),
+        step.tier.as_str().to_owned(),
+        escape(&step.host),
+        format!("#{}", step.head.seq),
+        step.record.event.as_str().to_owned(),
+        told(&step.record),
     ]
 }
 

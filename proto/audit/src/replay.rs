@@ -35,12 +35,12 @@ pub struct Replay {
     /// Each call of the task, in the order in which they first appear.
     pub calls: Vec<Call>,
     /// All records of the task: by time, and each log's in the order of the log.
-    pub timeline: Vec<Moment>,
+    pub timeline: Vec<Step>,
 }
 
 /// One record of the task.
 #[derive(Debug, Serialize)]
-pub struct Moment {
+pub struct Step {
     /// When its writer says it was.
     pub ts: String,
     /// Which tier.
@@ -111,7 +111,7 @@ pub struct Call {
     pub approvals: Option<Vec<Approval>>,
 }
 
-impl Moment {
+impl Step {
     /// Where it stands, in words.
     fn place(&self) -> String {
         format!("{} {} #{}", self.tier.as_str(), self.host, self.head.seq)
@@ -139,7 +139,7 @@ pub fn replay(task: &TaskId, paths: &[PathBuf]) -> Replay {
 }
 
 /// One order of all records: always the earliest of those that stand next in their logs.
-fn merge(logs: Vec<Vec<(Record, Head)>>) -> Vec<Moment> {
+fn merge(logs: Vec<Vec<(Record, Head)>>) -> Vec<Step> {
     let mut logs: Vec<_> = logs.into_iter().map(|log| log.into_iter().peekable()).collect();
     let mut timeline = Vec::new();
     loop {
@@ -148,7 +148,7 @@ fn merge(logs: Vec<Vec<(Record, Head)>>) -> Vec<Moment> {
             .enumerate()
             .filter_map(|(at, log)| Some((log.peek()?.0.envelope.ts.clone(), at)));
         let Some((_, at)) = heads.min() else { return timeline };
-        timeline.extend(logs[at].next().map(|(record, head)| Moment {
+        timeline.extend(logs[at].next().map(|(record, head)| Step {
             ts: record.envelope.ts,
             tier: record.envelope.tier,
             host: record.envelope.host,
@@ -159,20 +159,20 @@ fn merge(logs: Vec<Vec<(Record, Head)>>) -> Vec<Moment> {
 }
 
 /// The first thing that a record says of a kind.
-fn first<T: Clone>(timeline: &[Moment], of: impl Fn(&Draft) -> &Option<T>) -> Option<T> {
-    timeline.iter().find_map(|moment| of(&moment.record).clone())
+fn first<T: Clone>(timeline: &[Step], of: impl Fn(&Draft) -> &Option<T>) -> Option<T> {
+    timeline.iter().find_map(|step| of(&step.record).clone())
 }
 
-fn calls(timeline: &[Moment]) -> Vec<Call> {
+fn calls(timeline: &[Step]) -> Vec<Call> {
     let mut order = Vec::new();
-    let mut by_id: BTreeMap<&RequestId, Vec<&Moment>> = BTreeMap::new();
-    for moment in timeline {
-        if let Some(id) = &moment.record.request_id {
-            let moments = by_id.entry(id).or_default();
-            if moments.is_empty() {
+    let mut by_id: BTreeMap<&RequestId, Vec<&Step>> = BTreeMap::new();
+    for step in timeline {
+        if let Some(id) = &step.record.request_id {
+            let steps = by_id.entry(id).or_default();
+            if steps.is_empty() {
                 order.push(id);
             }
-            moments.push(moment);
+            steps.push(step);
         }
     }
     order
@@ -181,27 +181,27 @@ fn calls(timeline: &[Moment]) -> Vec<Call> {
         .collect()
 }
 
-fn call(id: &RequestId, moments: &[&Moment]) -> Call {
+fn call(id: &RequestId, steps: &[&Step]) -> Call {
     // Whom to believe first: who did it, who allowed it, who asked for it. Of one tier the latest word counts.
-    let mut words: Vec<_> = moments.iter().rev().collect();
-    words.sort_by_key(|moment| match moment.tier {
+    let mut words: Vec<_> = steps.iter().rev().collect();
+    words.sort_by_key(|step| match step.tier {
         Tier::Target => 0,
         Tier::Ca => 1,
         Tier::Relay => 2,
     });
     macro_rules! word {
         ($field:ident) => {
-            words.iter().find_map(|moment| moment.record.$field.clone())
+            words.iter().find_map(|step| step.record.$field.clone())
         };
     }
     let mut codes: Vec<Code> = Vec::new();
-    for code in moments.iter().filter_map(|moment| moment.record.code) {
+    for code in steps.iter().filter_map(|step| step.record.code) {
         if !codes.contains(&code) {
             codes.push(code);
         }
     }
     let refused = || {
-        moments
+        steps
             .iter()
             .any(|m| m.record.event == Event::Refused)
             .then_some(Status::Refused)
@@ -249,7 +249,7 @@ fn notes(replay: &Replay) -> Vec<String> {
         };
         if !replay.logs.iter().any(|log| log.tier == Some(tier)) {
             notes.push(format!("no log of a {name} was given"));
-        } else if !replay.timeline.iter().any(|moment| moment.tier == tier) {
+        } else if !replay.timeline.iter().any(|step| step.tier == tier) {
             notes.push(format!("no log of a {name} has a record of this task"));
         }
     }
@@ -260,11 +260,11 @@ fn notes(replay: &Replay) -> Vec<String> {
 }
 
 /// Tiers that say different things about who asked and why.
-fn disagreements(timeline: &[Moment], notes: &mut Vec<String>) {
+fn disagreements(timeline: &[Step], notes: &mut Vec<String>) {
     let (mut requesters, mut reasons) = (BTreeSet::new(), BTreeSet::new());
-    for moment in timeline {
-        requesters.extend(moment.record.requester.as_ref().map(|r| (&r.brain, &r.person)));
-        reasons.extend(moment.record.reason.as_ref());
+    for step in timeline {
+        requesters.extend(step.record.requester.as_ref().map(|r| (&r.brain, &r.person)));
+        reasons.extend(step.record.reason.as_ref());
     }
     for (what, count) in [("who asked", requesters.len()), ("why", reasons.len())] {
         if count > 1 {
@@ -276,26 +276,23 @@ fn disagreements(timeline: &[Moment], notes: &mut Vec<String>) {
 /// Things that were announced and never told the end of.
 fn unfinished(replay: &Replay, notes: &mut Vec<String>) {
     for (begin, end) in [(Event::Intent, Event::Result), (Event::Request, Event::Outcome)] {
-        let mut open: Vec<&Moment> = Vec::new();
-        for moment in &replay.timeline {
-            let of_it = |other: &&Moment| {
-                other.head.log == moment.head.log && other.record.request_id == moment.record.request_id
-            };
-            if moment.record.event == begin {
-                open.push(moment);
-            } else if moment.record.event == end
+        let mut open: Vec<&Step> = Vec::new();
+        for step in &replay.timeline {
+            let of_it =
+                |other: &&Step| other.head.log == step.head.log && other.record.request_id == step.record.request_id;
+            if step.record.event == begin {
+                open.push(step);
+            } else if step.record.event == end
                 && let Some(at) = open.iter().position(of_it)
             {
                 open.remove(at);
             }
         }
         let [begin, end] = [begin, end].map(Event::as_str);
-        notes.extend(open.iter().map(|moment| {
-            format!(
-                "{}: {begin} without {end}: what became of it is unknown",
-                moment.place()
-            )
-        }));
+        notes.extend(
+            open.iter()
+                .map(|step| format!("{}: {begin} without {end}: what became of it is unknown", step.place())),
+        );
     }
 }
 
@@ -306,8 +303,8 @@ fn unheard_of(replay: &Replay, notes: &mut Vec<String>) {
         replay
             .timeline
             .iter()
-            .filter(move |moment| moment.tier == tier)
-            .map(|moment| &moment.record)
+            .filter(move |step| step.tier == tier)
+            .map(|step| &step.record)
     };
     let requests: BTreeSet<_> = said(Tier::Relay)
         .filter_map(|record| record.request_id.as_ref())
@@ -315,21 +312,13 @@ fn unheard_of(replay: &Replay, notes: &mut Vec<String>) {
     let serials: BTreeSet<_> = said(Tier::Ca)
         .filter_map(|record| Some(record.cert.as_ref()?.serial.as_str()))
         .collect();
-    for moment in replay
-        .timeline
-        .iter()
-        .filter(|moment| moment.record.event == Event::Intent)
-    {
-        let at = moment.place();
-        let unasked = moment
-            .record
-            .request_id
-            .as_ref()
-            .is_some_and(|id| !requests.contains(id));
+    for step in replay.timeline.iter().filter(|step| step.record.event == Event::Intent) {
+        let at = step.place();
+        let unasked = step.record.request_id.as_ref().is_some_and(|id| !requests.contains(id));
         if given(Tier::Relay) && unasked {
             notes.push(format!("{at}: no relay's log has this request"));
         }
-        let serial = moment.record.cert.as_ref().map(|cert| cert.serial.as_str());
+        let serial = step.record.cert.as_ref().map(|cert| cert.serial.as_str());
         if given(Tier::Ca) && serial.is_some_and(|serial| !serials.contains(serial)) {
             notes.push(format!("{at}: no CA's log has this certificate"));
         }
