@@ -75,7 +75,7 @@ fn run(args: &[&str]) -> End {
         ["process", name] => process::probe(name),
         ["--help" | "-h"] => End::Healthy(HELP.trim_end().to_owned()),
         ["--version" | "-V"] => End::Healthy(format!(
-            "inspect {} (build {})",
+            "inspect {} build {}",
             env!("CARGO_PKG_VERSION"),
             option_env!("BUILD_ID").unwrap_or("unknown")
         )),
