@@ -159,7 +159,8 @@ fn a_receipt_key_that_others_could_know_is_refused() {
 
 #[test]
 fn a_host_that_is_not_ready_says_what_is_missing() {
-    let table: [(&str, fn(&Host), &str); 7] = [
+    type Spoil = fn(&Host);
+    let table: [(&str, Spoil, &str); 7] = [
         (
             "no configuration",
             |host| std::fs::remove_file(host.path("target.toml")).unwrap(),
