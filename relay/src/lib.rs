@@ -1,1 +1,25 @@
-//! Being laid.
+//! The relay: MCP in, SSH out.
+//!
+//! It turns a tool call into a signed request to one target, under a certificate that the CA gave for one task. It
+//! filters early and renders safely; it is no security boundary for targets, which check everything again.
+//!
+//! [`pipeline`] is the story of a call; every other module is one thing that the story uses, and they do not use each
+//! other. `mcp` alone knows MCP, `session` alone SSH, `issuer` alone gRPC.
+
+pub mod call;
+pub mod check;
+pub mod config;
+pub mod door;
+pub mod error;
+pub mod inventory;
+pub mod issuer;
+pub mod lines;
+pub mod mcp;
+pub mod people;
+pub mod pipeline;
+pub mod records;
+pub mod seats;
+pub mod serve;
+pub mod session;
+pub mod stdio;
+pub mod store;

@@ -1,1 +1,198 @@
-fn main() {}
+//! `writ-relay`: reads what it is told, starts, exits. 0 fine, 1 failed, 2 refused.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::LazyLock;
+
+use clap::{Parser, Subcommand};
+use relay::config::{self, Fault};
+use relay::{check, pipeline, serve, session, stdio};
+use tracing_subscriber::EnvFilter;
+
+static VERSION: LazyLock<String> = LazyLock::new(wire::build::version);
+
+/// MCP in, SSH out: runs listed actions on targets, under certificates that live for minutes.
+#[derive(Parser)]
+#[command(name = "writ-relay", version = VERSION.as_str(), about, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Serves MCP clients on the unix socket, until SIGTERM.
+    Serve(Configured),
+    /// Connects an MCP client's stdin and stdout to the relay's socket. This is what a client starts.
+    Stdio {
+        /// The relay's socket.
+        #[arg(long, default_value = config::DEFAULT_SOCKET)]
+        socket: PathBuf,
+    },
+    /// Loads all that a start would load, log and CA included, and names every fault.
+    CheckConfig(Configured),
+    /// Shows the targets, or connects to them.
+    Targets {
+        #[command(subcommand)]
+        verb: Targets,
+    },
+    /// Prints the stanza for an MCP client.
+    McpConfig {
+        /// The relay's socket.
+        #[arg(long, default_value = config::DEFAULT_SOCKET)]
+        socket: PathBuf,
+    },
+}
+
+#[derive(Subcommand)]
+enum Targets {
+    /// Lists the targets of the inventory.
+    List(Configured),
+    /// Connects to each target (or the one named) and verifies its host, without logging in.
+    Check {
+        /// Only this target.
+        target: Option<String>,
+        #[command(flatten)]
+        configured: Configured,
+    },
+}
+
+#[derive(clap::Args)]
+struct Configured {
+    /// The configuration.
+    #[arg(long, default_value = config::DEFAULT_PATH)]
+    config: PathBuf,
+}
+
+const FAILED: u8 = 1;
+const REFUSED: u8 = 2;
+
+fn main() -> ExitCode {
+    match Cli::parse().verb {
+        // No runtime, no log: it must start fast and has nothing to say.
+        Verb::Stdio { socket } => match stdio::run(&socket) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => failed(&error),
+        },
+        Verb::McpConfig { socket } => mcp_config(&socket),
+        Verb::Serve(configured) => serve(&configured.config),
+        Verb::CheckConfig(configured) => run(check_config(configured)),
+        Verb::Targets { verb: Targets::List(configured) } => list(&configured),
+        Verb::Targets { verb: Targets::Check { target, configured } } => run(check_targets(configured, target)),
+    }
+}
+
+fn serve(path: &std::path::Path) -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new("info,rmcp=warn,russh=warn"))
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
+    run(async move {
+        match serve::run(path).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(serve::Error::Refused(faults)) => refused(&faults),
+            Err(error) => failed(&error),
+        }
+    })
+}
+
+async fn check_config(configured: Configured) -> ExitCode {
+    match check::whole(&configured.config).await {
+        Ok(loaded) => {
+            for missing in check::boundary_missing(&loaded.config).await {
+                println!("warning: boundary missing: {missing}");
+            }
+            println!(
+                "{}: no fault: {} targets, {} actions, {} persons, log writable, CA reachable",
+                configured.config.display(),
+                loaded.inventory.len(),
+                loaded.catalogue.iter().count(),
+                loaded.config.persons.len(),
+            );
+            ExitCode::SUCCESS
+        }
+        Err(faults) => refused(&faults),
+    }
+}
+
+fn list(configured: &Configured) -> ExitCode {
+    match load_inventory(configured) {
+        Ok(inventory) => {
+            for target in inventory.iter() {
+                let labels: Vec<String> = target.labels().iter().map(|(key, value)| format!("{key}={value}")).collect();
+                println!("{}\t{}\t{}", target.name(), target.address(), labels.join(" "));
+            }
+            ExitCode::SUCCESS
+        }
+        Err(faults) => refused(&faults),
+    }
+}
+
+async fn check_targets(configured: Configured, only: Option<String>) -> ExitCode {
+    let inventory = match load_inventory(&configured) {
+        Ok(inventory) => inventory,
+        Err(faults) => return refused(&faults),
+    };
+    if let Some(name) = &only
+        && inventory.find(name).is_none()
+    {
+        return refused(&[Fault::new("the inventory has no target of this name")]);
+    }
+    let mut worst = ExitCode::SUCCESS;
+    for target in inventory.iter().filter(|target| only.as_deref().is_none_or(|name| name == target.name().as_str())) {
+        match session::probe(&pipeline::host(target), serve::now).await {
+            Ok(()) => println!("{}\tok", target.name()),
+            Err(error) => {
+                println!("{}\tfailed to {error}", target.name());
+                worst = ExitCode::from(FAILED);
+            }
+        }
+    }
+    worst
+}
+
+fn load_inventory(configured: &Configured) -> Result<catalogue::Inventory, Vec<Fault>> {
+    let config = config::Config::load(&configured.config)?;
+    relay::inventory::load(&config.inventory)
+}
+
+fn mcp_config(socket: &std::path::Path) -> ExitCode {
+    let program = match std::env::current_exe() {
+        Ok(program) => program,
+        Err(error) => return failed(&error),
+    };
+    let args = if socket == std::path::Path::new(config::DEFAULT_SOCKET) {
+        serde_json::json!(["stdio"])
+    } else {
+        serde_json::json!(["stdio", "--socket", socket])
+    };
+    let stanza = serde_json::json!({ "mcpServers": { "writ": { "command": program, "args": args } } });
+    println!("{stanza:#}");
+    ExitCode::SUCCESS
+}
+
+fn run(work: impl Future<Output = ExitCode>) -> ExitCode {
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(work),
+        Err(error) => failed(&error),
+    }
+}
+
+fn refused(faults: &[Fault]) -> ExitCode {
+    for fault in faults {
+        eprintln!("writ-relay: refused: {fault}");
+    }
+    ExitCode::from(REFUSED)
+}
+
+fn failed(error: &dyn std::error::Error) -> ExitCode {
+    let mut text = format!("writ-relay: failed to {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    eprintln!("{text}");
+    ExitCode::from(FAILED)
+}

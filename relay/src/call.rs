@@ -1,0 +1,184 @@
+//! What comes in through a door and what goes out: a call, and the reply to it, as values.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+use wire::ids::{ActionName, BrainName, Digest, Head, PersonName, Reason, RequestId, TargetName, TaskId};
+use wire::{Code, Encoding, Status};
+
+/// Who calls.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// The uid of the client, from the kernel.
+    pub uid: u32,
+    /// The person behind that uid; `None` when the configuration names none.
+    pub person: Option<PersonName>,
+    /// What the client calls itself.
+    pub brain: BrainName,
+}
+
+/// What is asked for.
+#[derive(Debug, Clone)]
+pub enum Call {
+    /// Which targets there are.
+    ListTargets,
+    /// A task on some targets.
+    OpenTask {
+        /// Why.
+        reason: Reason,
+        /// Where: at least one, each once.
+        targets: Vec<TargetName>,
+    },
+    /// What became of a task and its requests.
+    TaskStatus {
+        /// Which.
+        task: TaskId,
+    },
+    /// The end of a task.
+    CloseTask {
+        /// Which.
+        task: TaskId,
+    },
+    /// An action on a target.
+    Act(Act),
+    /// Who this relay is and whether all is well.
+    ServerInfo,
+}
+
+/// An action on a target.
+#[derive(Debug, Clone)]
+pub struct Act {
+    /// What.
+    pub action: ActionName,
+    /// Where.
+    pub target: TargetName,
+    /// In which task; `None` joins the caller's open task on the target, or opens one.
+    pub task: Option<TaskId>,
+    /// Why; needed when a task is opened by this.
+    pub reason: Option<Reason>,
+    /// The arguments as sent, not yet checked.
+    pub args: Map<String, Value>,
+}
+
+/// What is answered.
+#[derive(Debug, Clone)]
+pub enum Reply {
+    /// To [`Call::ListTargets`].
+    Targets(Vec<Listed>),
+    /// To [`Call::OpenTask`].
+    Opened(Opened),
+    /// To [`Call::TaskStatus`].
+    Status(TaskView),
+    /// To [`Call::CloseTask`].
+    Closed {
+        /// Which task.
+        task: TaskId,
+        /// How many sessions were ended.
+        sessions: usize,
+        /// The number of the relay's record.
+        record: u64,
+    },
+    /// To [`Call::Act`].
+    Done(Box<Done>),
+    /// To [`Call::ServerInfo`].
+    Server(Box<ServerView>),
+}
+
+/// A target as callers see it.
+#[derive(Debug, Clone)]
+pub struct Listed {
+    /// Its name.
+    pub target: TargetName,
+    /// What the inventory says of it.
+    pub labels: BTreeMap<String, String>,
+    /// The caller's open task there.
+    pub task: Option<TaskId>,
+}
+
+/// A task that was opened.
+#[derive(Debug, Clone)]
+pub struct Opened {
+    /// Its id.
+    pub task: TaskId,
+    /// When it ends by itself, Unix time.
+    pub ends: u64,
+    /// Where it is open.
+    pub targets: Vec<TargetName>,
+    /// Where it was not opened, why, and what that means.
+    pub refused: Vec<(TargetName, Code, String)>,
+    /// The number of the relay's newest record about it.
+    pub record: u64,
+}
+
+/// A task as its owner sees it.
+#[derive(Debug, Clone)]
+pub struct TaskView {
+    /// Its id.
+    pub task: TaskId,
+    /// Why it exists.
+    pub reason: Reason,
+    /// Whether it can still be used.
+    pub open: bool,
+    /// When it was opened, Unix time.
+    pub opened: u64,
+    /// When it ends by itself, Unix time.
+    pub ends: u64,
+    /// Its targets, and when the certificate on each ends; `None` once the task is over.
+    pub targets: Vec<(TargetName, Option<u64>)>,
+    /// Its newest requests, oldest first: id, target, action, and what became of each.
+    pub requests: Vec<crate::store::Request>,
+}
+
+/// An action that the target answered, and did not refuse.
+#[derive(Debug, Clone)]
+pub struct Done {
+    /// The task.
+    pub task: TaskId,
+    /// The request.
+    pub request: RequestId,
+    /// Where.
+    pub target: TargetName,
+    /// What.
+    pub action: ActionName,
+    /// What became of it.
+    pub status: Status,
+    /// Why, unless it is `ok`.
+    pub code: Option<Code>,
+    /// Exit code of the program.
+    pub exit_code: Option<i32>,
+    /// How long it ran, in milliseconds.
+    pub duration_ms: u64,
+    /// Whether some of the output was not sent.
+    pub truncated: bool,
+    /// How many bytes the program wrote to standard output.
+    pub output_bytes: u64,
+    /// How `output` stands for bytes.
+    pub encoding: Encoding,
+    /// Whether the target's manifest is another than the relay's copy.
+    pub manifest_differs: bool,
+    /// The number of the target's record.
+    pub record: Option<u64>,
+    /// Standard output, as the target sent it.
+    pub output: String,
+    /// Standard error, as the target sent it.
+    pub stderr: String,
+    /// What the target says about the Code.
+    pub message: Option<String>,
+}
+
+/// The relay as callers see it.
+#[derive(Debug, Clone)]
+pub struct ServerView {
+    /// The relay's name.
+    pub relay: String,
+    /// SHA-256 of its configuration.
+    pub config: Digest,
+    /// The newest record of its log.
+    pub head: Option<Head>,
+    /// The CA's build, and by how many seconds its clock is ahead; or the Code of why it cannot be reached.
+    pub ca: Result<(String, i64), Code>,
+    /// What of the separation of accounts is missing, in words. Empty when nothing is.
+    pub boundary_missing: Vec<String>,
+    /// The person that the caller acts for.
+    pub person: Option<PersonName>,
+}

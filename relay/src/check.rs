@@ -1,0 +1,93 @@
+//! What a start needs, loaded and judged: `check-config`, and the first thing that `serve` does.
+//!
+//! All faults are gathered before anything is said. Nothing is opened to clients, and nothing is minted.
+
+use std::fs;
+use std::path::Path;
+
+use catalogue::{Catalogue, Inventory};
+
+use crate::config::{Config, Fault, private_folder_fault};
+use crate::inventory;
+use crate::issuer::Issuer;
+use crate::records::Records;
+
+/// Everything that the configuration names, loaded and without a fault.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// The targets.
+    pub inventory: Inventory,
+    /// The relay's copy of the catalogue.
+    pub catalogue: Catalogue,
+}
+
+/// Loads the configuration and what it names, for a start.
+///
+/// # Errors
+/// Every fault that can be found without the network.
+pub fn load(path: &Path) -> Result<Loaded, Vec<Fault>> {
+    // The first check of all: a relay that runs as root would make every other separation pointless.
+    if nix::unistd::geteuid().is_root() || nix::unistd::getuid().is_root() {
+        return Err(vec![Fault::new("uid 0: run it as its own account, writ-relay (User= in its unit)")]);
+    }
+    let config = Config::load(path)?;
+    let mut faults: Vec<Fault> = private_folder_fault("state_dir", &config.state_dir).into_iter().collect();
+    faults.extend(folder_fault("log_dir", &config.log_dir));
+    faults.extend(config.socket.parent().and_then(|folder| folder_fault("socket", folder)));
+    let inventory = inventory::load(&config.inventory).map_err(|found| faults.extend(found)).ok();
+    let catalogue = catalogue(&config.catalogue_dir).map_err(|found| faults.extend(found)).ok();
+    match (inventory, catalogue) {
+        (Some(inventory), Some(catalogue)) if faults.is_empty() => Ok(Loaded { config, inventory, catalogue }),
+        _ => Err(faults),
+    }
+}
+
+/// What a start would find wrong, the log and the CA included.
+///
+/// # Errors
+/// Every fault.
+pub async fn whole(path: &Path) -> Result<Loaded, Vec<Fault>> {
+    let loaded = load(path)?;
+    let mut faults = Vec::new();
+    let config = &loaded.config;
+    if let Err(error) = Records::open(&config.log_dir, &config.log_lock(), &config.name) {
+        faults.push(Fault::new(format!("log_dir: failed to {error}")));
+    }
+    let issuer = Issuer::new(&config.ca_socket);
+    match issuer.describe().await {
+        Ok(ca) if ca.relay != config.name.as_str() => {
+            faults.push(Fault::new("name: the CA knows this relay by another name"));
+        }
+        Ok(_) => {}
+        Err(error) => faults.push(Fault::new(format!("ca: failed to {error}"))),
+    }
+    if faults.is_empty() { Ok(loaded) } else { Err(faults) }
+}
+
+/// What is missing of the separation of accounts, as far as it can be seen from here.
+pub async fn boundary_missing(config: &Config) -> Vec<String> {
+    let own = nix::unistd::geteuid().as_raw();
+    let mut missing = Vec::new();
+    if config.persons.iter().any(|(uid, _)| *uid == own) {
+        missing.push(format!("a person's uid is the relay's own ({own}): such clients can read the relay's keys"));
+    }
+    if Issuer::new(&config.ca_socket).uid().await == Some(own) {
+        missing.push(format!("the CA runs under the relay's uid ({own}): the relay can sign for itself"));
+    }
+    missing
+}
+
+fn folder_fault(key: &str, path: &Path) -> Option<Fault> {
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => None,
+        Ok(_) => Some(Fault::new(format!("{key}: {}: not a folder", path.display()))),
+        Err(error) => Some(Fault::new(format!("{key}: {}: {error}", path.display()))),
+    }
+}
+
+fn catalogue(path: &Path) -> Result<Catalogue, Vec<Fault>> {
+    Catalogue::load(path)
+        .map_err(|faults| faults.iter().map(|fault| Fault::new(format!("catalogue_dir: {fault}"))).collect())
+}

@@ -1,0 +1,329 @@
+//! `relay.toml`: every key, every fault at once.
+//!
+//! A setting that is unknown, missing or malformed is a fault, and all faults of a file are reported together, so that
+//! nobody repairs a configuration one restart at a time. There is no setting that weakens a check.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use toml::{Table, Value};
+use wire::ids::{Digest, PersonName, RelayName};
+
+/// Where the configuration is when nobody says otherwise.
+pub const DEFAULT_PATH: &str = "/etc/writ/relay.toml";
+/// Where the socket is when nobody says otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/writ-relay/relay.sock";
+
+/// The largest configuration that is read, in bytes.
+const MAX_BYTES: u64 = 256 * 1024;
+
+/// A configuration that has no fault.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The relay's name, as the CA knows it.
+    pub name: RelayName,
+    /// The unix socket that clients connect to.
+    pub socket: PathBuf,
+    /// The CA's unix socket.
+    pub ca_socket: PathBuf,
+    /// The folder of the relay's own log.
+    pub log_dir: PathBuf,
+    /// The folder of the relay's state, mode 0700.
+    pub state_dir: PathBuf,
+    /// The targets.
+    pub inventory: PathBuf,
+    /// The relay's copy of the catalogue.
+    pub catalogue_dir: PathBuf,
+    /// Which uid is which person. Each uid once.
+    pub persons: Vec<(u32, PersonName)>,
+    /// SHA-256 of the file's bytes.
+    pub digest: Digest,
+}
+
+/// Something wrong, in words that name the key and never its value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Fault(String);
+
+impl Fault {
+    /// A fault in these words.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// Every fault of it.
+    pub fn load(path: &Path) -> Result<Self, Vec<Fault>> {
+        let bytes = read_bounded(path)
+            .map_err(|error| vec![Fault::new(format!("{}: cannot be read: {error}", path.display()))])?;
+        Self::parse(&bytes)
+    }
+
+    /// Checks the text of a file.
+    ///
+    /// # Errors
+    /// Every fault of it.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Vec<Fault>> {
+        let text = std::str::from_utf8(bytes).map_err(|_| vec![Fault::new("not UTF-8")])?;
+        // The parser's own text would quote the line: a value could be in it.
+        let table: Table = toml::from_str(text).map_err(|error| {
+            let line = error.span().map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+            vec![Fault::new(format!("not TOML: line {line}: {}", error.message()))]
+        })?;
+        let mut fields = Fields::of(table, "");
+        let name = fields.parsed::<RelayName>("name");
+        let socket = fields.path("socket");
+        let ca_socket = fields.text("ca").and_then(|text| fields.unix_socket("ca", &text));
+        let log_dir = fields.path("log_dir");
+        let state_dir = fields.path("state_dir");
+        let inventory = fields.path("inventory");
+        let catalogue_dir = fields.path("catalogue_dir");
+        let persons = persons(&mut fields);
+        let faults = fields.finish();
+        match (name, socket, ca_socket, log_dir, state_dir, inventory, catalogue_dir) {
+            (
+                Some(name),
+                Some(socket),
+                Some(ca_socket),
+                Some(log_dir),
+                Some(state_dir),
+                Some(inventory),
+                Some(catalogue_dir),
+            ) if faults.is_empty() => Ok(Self {
+                name,
+                socket,
+                ca_socket,
+                log_dir,
+                state_dir,
+                inventory,
+                catalogue_dir,
+                persons,
+                digest: Digest::of(bytes),
+            }),
+            _ => Err(faults),
+        }
+    }
+
+    /// The lock of the relay's log: beside the state, where no reader of logs can hold it.
+    #[must_use]
+    pub fn log_lock(&self) -> PathBuf {
+        self.state_dir.join("log.lock")
+    }
+}
+
+/// What is wrong with a folder that must be this process's alone.
+#[must_use]
+pub fn private_folder_fault(key: &str, path: &Path) -> Option<Fault> {
+    let found = match fs::symlink_metadata(path) {
+        Ok(found) => found,
+        Err(error) => return Some(Fault::new(format!("{key}: {}: {error}", path.display()))),
+    };
+    if !found.is_dir() {
+        return Some(Fault::new(format!("{key}: {}: not a folder", path.display())));
+    }
+    if found.uid() != nix::unistd::geteuid().as_raw() {
+        return Some(Fault::new(format!("{key}: {}: owned by another account", path.display())));
+    }
+    let mode = found.permissions().mode() & 0o7777;
+    (mode != 0o700).then(|| {
+        Fault::new(format!("{key}: {}: mode {mode:04o}, must be 0700: chmod 0700 it", path.display()))
+    })
+}
+
+fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+    use io::Read as _;
+    let mut bytes = Vec::new();
+    let read = fs::File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    if u64::try_from(read).is_ok_and(|read| read <= MAX_BYTES) {
+        Ok(bytes)
+    } else {
+        Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 256 KiB"))
+    }
+}
+
+fn persons(fields: &mut Fields) -> Vec<(u32, PersonName)> {
+    let mut persons = Vec::new();
+    let mut uids = BTreeSet::new();
+    for mut entry in fields.tables("person") {
+        let uid = entry.uid("uid");
+        let name = entry.parsed::<PersonName>("name");
+        if let Some(uid) = uid
+            && !uids.insert(uid)
+        {
+            entry.fault("uid", "stands twice");
+        }
+        persons.extend(uid.zip(name));
+        fields.faults.append(&mut entry.finish());
+    }
+    persons
+}
+
+/// A table whose keys are taken out one by one; what is left at the end is unknown.
+struct Fields {
+    table: Table,
+    at: String,
+    faults: Vec<Fault>,
+}
+
+impl Fields {
+    fn of(table: Table, at: &str) -> Self {
+        Self { table, at: at.to_owned(), faults: Vec::new() }
+    }
+
+    fn fault(&mut self, key: &str, what: impl std::fmt::Display) {
+        self.faults.push(Fault::new(format!("{}{key}: {what}", self.at)));
+    }
+
+    fn text(&mut self, key: &str) -> Option<String> {
+        match self.table.remove(key) {
+            Some(Value::String(text)) => Some(text),
+            Some(_) => {
+                self.fault(key, "must be a string");
+                None
+            }
+            None => {
+                self.fault(key, "is missing");
+                None
+            }
+        }
+    }
+
+    fn parsed<T: std::str::FromStr>(&mut self, key: &str) -> Option<T>
+    where
+        T::Err: std::fmt::Display,
+    {
+        let text = self.text(key)?;
+        text.parse().map_err(|error: T::Err| self.fault(key, error)).ok()
+    }
+
+    fn path(&mut self, key: &str) -> Option<PathBuf> {
+        let path = PathBuf::from(self.text(key)?);
+        if path.is_absolute() {
+            return Some(path);
+        }
+        self.fault(key, "must be an absolute path");
+        None
+    }
+
+    fn unix_socket(&mut self, key: &str, text: &str) -> Option<PathBuf> {
+        match text.strip_prefix("unix:").map(Path::new) {
+            Some(path) if path.is_absolute() => Some(path.to_owned()),
+            _ => {
+                self.fault(key, "must be unix: and an absolute path");
+                None
+            }
+        }
+    }
+
+    fn uid(&mut self, key: &str) -> Option<u32> {
+        let uid = match self.table.remove(key) {
+            Some(Value::Integer(number)) => u32::try_from(number).ok(),
+            Some(_) => None,
+            None => {
+                self.fault(key, "is missing");
+                return None;
+            }
+        };
+        // Uid 0 is everybody's last resort, not a person; u32::MAX means "no uid" to the kernel.
+        let uid = uid.filter(|uid| *uid != 0 && *uid != u32::MAX);
+        if uid.is_none() {
+            self.fault(key, "must be a uid of a person: a number above 0");
+        }
+        uid
+    }
+
+    fn tables(&mut self, key: &str) -> Vec<Fields> {
+        let Some(value) = self.table.remove(key) else { return Vec::new() };
+        let Value::Array(items) = value else {
+            self.fault(key, "must be [[tables]]");
+            return Vec::new();
+        };
+        let mut tables = Vec::new();
+        for (index, item) in items.into_iter().enumerate() {
+            match item {
+                Value::Table(table) => tables.push(Fields::of(table, &format!("{key}[{index}]."))),
+                _ => self.fault(key, "must be [[tables]]"),
+            }
+        }
+        tables
+    }
+
+    fn finish(mut self) -> Vec<Fault> {
+        let unknown: Vec<String> = self.table.keys().cloned().collect();
+        for key in unknown {
+            self.fault(&key.escape_debug().to_string(), "is unknown");
+        }
+        self.faults
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXAMPLE: &str = include_str!("../../deploy/relay/relay.toml");
+
+    #[test]
+    fn the_shipped_example_has_no_fault() {
+        let config = Config::parse(EXAMPLE.as_bytes()).unwrap();
+        assert_eq!(config.name.as_str(), "relay-1");
+        assert_eq!(config.socket, Path::new(DEFAULT_SOCKET));
+        assert_eq!(config.ca_socket, Path::new("/run/writ-ca/ca.sock"));
+        assert_eq!(config.persons.len(), 1);
+        assert_eq!(config.digest, Digest::of(EXAMPLE.as_bytes()));
+    }
+
+    #[test]
+    fn all_faults_are_reported_at_once_without_values() {
+        let text = r#"
+            name = "Relay One"
+            socket = "relay.sock"
+            ca = "https://secret.example"
+            log_dir = 7
+            surprise = "hunter2"
+            [[person]]
+            uid = 0
+            name = "alice"
+            [[person]]
+            uid = 1000
+            name = "Bob!"
+            colour = "red"
+        "#;
+        let faults = Config::parse(text.as_bytes()).unwrap_err();
+        let said = faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+        for key in [
+            "name:", "socket:", "ca:", "log_dir:", "state_dir:", "inventory:", "catalogue_dir:", "surprise:",
+            "person[0].uid:", "person[1].name:", "person[1].colour:",
+        ] {
+            assert!(said.lines().any(|line| line.starts_with(key)), "{key} in\n{said}");
+        }
+        for value in ["hunter2", "secret.example", "Relay One", "Bob!"] {
+            assert!(!said.contains(value), "{value} in\n{said}");
+        }
+    }
+
+    #[test]
+    fn one_uid_is_one_person() {
+        let text = format!("{EXAMPLE}\n[[person]]\nuid = 64120\nname = \"mallory\"\n");
+        let faults = Config::parse(text.as_bytes()).unwrap_err();
+        assert!(faults.iter().any(|fault| fault.to_string().contains("stands twice")), "{faults:?}");
+    }
+
+    #[test]
+    fn a_state_folder_that_others_can_enter_is_a_fault() {
+        let folder = tempfile::tempdir().unwrap();
+        let mode = |mode| fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
+        mode(0o700);
+        assert_eq!(private_folder_fault("state_dir", folder.path()), None);
+        mode(0o750);
+        let fault = private_folder_fault("state_dir", folder.path()).unwrap();
+        assert!(fault.to_string().contains("mode 0750"), "{fault}");
+    }
+}

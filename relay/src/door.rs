@@ -1,0 +1,156 @@
+//! The relay's door: a unix socket, and the kernel's word for who came in.
+//!
+//! Clients and keys never share a uid: whoever may open the socket (mode 0660, group of the folder) is named by the
+//! uid that the kernel reports (SO_PEERCRED, unix(7)), never by what they say. Connections are counted and capped.
+
+use std::io;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nix::sys::stat::{Mode, umask};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Connections held at once. The next one is told so.
+pub const MAX_CONNECTIONS: usize = 64;
+
+/// Why the door could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Something that is not a socket is in the way: it is left alone.
+    #[error("listen at {0}: another file is there")]
+    Occupied(PathBuf),
+    /// Another process listens there.
+    #[error("listen at {0}: a relay is already running")]
+    Busy(PathBuf),
+    /// The kernel's refusal.
+    #[error("listen at {path}")]
+    Machine {
+        /// The socket.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// An open door.
+#[derive(Debug)]
+pub struct Door {
+    listener: UnixListener,
+    path: PathBuf,
+    places: Arc<Semaphore>,
+}
+
+/// Somebody who came in. The place is given back when this is dropped.
+#[derive(Debug)]
+pub struct Visitor {
+    /// Both directions of the connection.
+    pub stream: UnixStream,
+    /// The uid of the process that connected, from the kernel.
+    pub uid: u32,
+    /// One of [`MAX_CONNECTIONS`]; `None` when all are taken.
+    pub place: Option<OwnedSemaphorePermit>,
+}
+
+impl Door {
+    /// Binds the socket with mode 0660. A socket left behind by a relay that is gone is replaced.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn open(path: &Path) -> Result<Self, Error> {
+        clear(path).await?;
+        let machine = |source| Error::Machine { path: path.to_owned(), source };
+        // The mode is right from the first moment on: chmod afterwards would leave a gap.
+        let before = umask(Mode::from_bits_truncate(0o117));
+        let bound = UnixListener::bind(path);
+        umask(before);
+        let listener = bound.map_err(machine)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(machine)?;
+        Ok(Self { listener, path: path.to_owned(), places: Arc::new(Semaphore::new(MAX_CONNECTIONS)) })
+    }
+
+    /// The next visitor.
+    ///
+    /// # Errors
+    /// The kernel's, of this one connection: the door stays open.
+    pub async fn next(&self) -> io::Result<Visitor> {
+        let (stream, _) = self.listener.accept().await?;
+        let uid = stream.peer_cred()?.uid();
+        let place = Arc::clone(&self.places).try_acquire_owned().ok();
+        Ok(Visitor { stream, uid, place })
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        // Best effort: a socket that stays is replaced at the next start.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+async fn clear(path: &Path) -> Result<(), Error> {
+    let machine = |source| Error::Machine { path: path.to_owned(), source };
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(machine(error)),
+        Ok(found) if !found.file_type().is_socket() => Err(Error::Occupied(path.to_owned())),
+        Ok(_) => match UnixStream::connect(path).await {
+            Ok(_) => Err(Error::Busy(path.to_owned())),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                std::fs::remove_file(path).map_err(machine)
+            }
+            Err(error) => Err(machine(error)),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn visitors_are_named_by_the_kernel_and_the_socket_has_mode_0660() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("relay.sock");
+        let door = Door::open(&path).await.unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
+        let _client = UnixStream::connect(&path).await.unwrap();
+        let visitor = door.next().await.unwrap();
+        assert_eq!(visitor.uid, nix::unistd::getuid().as_raw());
+        drop(door);
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_stale_socket_is_replaced_and_a_live_one_or_another_file_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("relay.sock");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let door = Door::open(&path).await.unwrap();
+        assert!(matches!(Door::open(&path).await, Err(Error::Busy(_))));
+        drop(door);
+        std::fs::write(&path, "precious").unwrap();
+        assert!(matches!(Door::open(&path).await, Err(Error::Occupied(_))));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+    }
+
+    #[tokio::test]
+    async fn connections_beyond_the_cap_have_no_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("relay.sock");
+        let door = Door::open(&path).await.unwrap();
+        let mut held = Vec::new();
+        let mut clients = Vec::new();
+        for _ in 0..MAX_CONNECTIONS {
+            clients.push(UnixStream::connect(&path).await.unwrap());
+            held.push(door.next().await.unwrap());
+        }
+        assert!(held.iter().all(|visitor| visitor.place.is_some()));
+        clients.push(UnixStream::connect(&path).await.unwrap());
+        assert!(door.next().await.unwrap().place.is_none());
+        held.pop();
+        clients.push(UnixStream::connect(&path).await.unwrap());
+        assert!(door.next().await.unwrap().place.is_some());
+    }
+}

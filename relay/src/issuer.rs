@@ -1,0 +1,227 @@
+//! The CA, asked over its unix socket: the only gRPC client.
+//!
+//! Whatever comes back is turned into checked values here and goes no further as a wire type. The CA decides; nothing
+//! here judges its policy. A certificate that is not what was asked for is a fault of the CA's and is not used.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use grpc::v1::ca_client::CaClient;
+use grpc::v1::{DescribeRequest, OpenTaskRequest, RenewTaskRequest};
+use hyper_util::rt::TokioIo;
+use openssh::certificate;
+use openssh::key::PublicKey;
+use tokio::net::UnixStream;
+use tonic::transport::{Channel, Endpoint, Uri};
+use tower::service_fn;
+use wire::Requester;
+use wire::Code;
+use wire::ids::{Reason, TargetName, TaskId};
+
+/// Longest wait for an answer of the CA, its durable record included.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Largest answer that is read, in bytes: a certificate has at most 16 KiB.
+const ANSWER_BYTES: usize = 256 * 1024;
+
+/// Why there is no certificate.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// Nobody answers, or too late.
+    #[error("reach the CA: {0}")]
+    Unavailable(String),
+    /// The CA said no, with its reason.
+    #[error("get the CA's consent: {message}")]
+    Refused {
+        /// Its Code.
+        code: Code,
+        /// Its words.
+        message: String,
+    },
+    /// The answer is not what was asked for.
+    #[error("use the CA's answer: {0}")]
+    Protocol(String),
+}
+
+/// A task certificate, as issued.
+#[derive(Debug, Clone)]
+pub struct Issued {
+    /// In OpenSSH's text form.
+    pub certificate: String,
+    /// First second at which it is no longer valid, Unix time.
+    pub valid_before: u64,
+    /// The target's receipt key, as the CA knows it.
+    pub receipt_key: PublicKey,
+    /// When the task ends, whatever is renewed, Unix time.
+    pub task_ends: u64,
+}
+
+/// What the CA says of itself.
+#[derive(Debug, Clone)]
+pub struct Description {
+    /// Build id of its binary.
+    pub build: String,
+    /// The relay's name, as the CA knows us.
+    pub relay: String,
+    /// Its clock, Unix time.
+    pub now: u64,
+}
+
+/// The CA's client. Cheap to clone; connects when first used, and again when the connection is lost.
+#[derive(Debug, Clone)]
+pub struct Issuer {
+    client: CaClient<Channel>,
+    socket: PathBuf,
+}
+
+impl Issuer {
+    /// A client of the CA at this socket. Nothing is sent yet; must be called inside a runtime.
+    #[must_use]
+    pub fn new(socket: &Path) -> Self {
+        let path = socket.to_owned();
+        let connector = service_fn(move |_: Uri| {
+            let path = path.clone();
+            async move { UnixStream::connect(path).await.map(TokioIo::new) }
+        });
+        // The URI is never resolved: the connector knows the socket.
+        let channel = Endpoint::from_static("http://ca.writ.internal")
+            .connect_timeout(PATIENCE)
+            .timeout(PATIENCE)
+            .connect_with_connector_lazy(connector);
+        let client = CaClient::new(channel).max_decoding_message_size(ANSWER_BYTES);
+        Self { client, socket: socket.to_owned() }
+    }
+
+    /// The first certificate of a task on one target.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn open_task(
+        &self,
+        task: &TaskId,
+        requester: &Requester,
+        reason: &Reason,
+        target: &TargetName,
+        key: &PublicKey,
+    ) -> Result<Issued, Error> {
+        let request = OpenTaskRequest {
+            task_id: task.to_string(),
+            brain: requester.brain.to_string(),
+            person: requester.person.to_string(),
+            proof: requester.proof.as_str().to_owned(),
+            reason: reason.to_string(),
+            target: target.to_string(),
+            public_key: key.to_openssh(),
+        };
+        let answer = patiently(self.client.clone().open_task(request)).await?;
+        checked(answer, task, target, key)
+    }
+
+    /// The next certificate of an open task on one target, for the same key.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn renew_task(&self, task: &TaskId, target: &TargetName, key: &PublicKey) -> Result<Issued, Error> {
+        let request = RenewTaskRequest {
+            task_id: task.to_string(),
+            target: target.to_string(),
+            public_key: key.to_openssh(),
+        };
+        let answer = patiently(self.client.clone().renew_task(request)).await?;
+        checked(answer, task, target, key)
+    }
+
+    /// Who the CA is. Mints nothing.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn describe(&self) -> Result<Description, Error> {
+        let answer = patiently(self.client.clone().describe(DescribeRequest {})).await?;
+        Ok(Description { build: answer.build, relay: answer.relay, now: unsigned(answer.now)? })
+    }
+
+    /// The uid that the CA runs as, from the kernel; `None` when nobody listens.
+    pub async fn uid(&self) -> Option<u32> {
+        let stream = UnixStream::connect(&self.socket).await.ok()?;
+        stream.peer_cred().ok().map(|peer| peer.uid())
+    }
+}
+
+async fn patiently<T>(
+    call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+) -> Result<T, Error> {
+    match tokio::time::timeout(PATIENCE, call).await {
+        Ok(Ok(answer)) => Ok(answer.into_inner()),
+        Ok(Err(status)) => Err(refusal(&status)),
+        Err(_) => Err(Error::Unavailable(format!("no answer within {} s", PATIENCE.as_secs()))),
+    }
+}
+
+fn refusal(status: &tonic::Status) -> Error {
+    let entry = |name| status.metadata().get(name).and_then(|value| value.to_str().ok());
+    match entry(grpc::CODE) {
+        // A Code of a newer CA is still a refusal, and its text says the rest.
+        Some(word) => Error::Refused {
+            code: word.parse().unwrap_or(Code::PolicyDenied),
+            message: entry(grpc::MESSAGE).unwrap_or(word).to_owned(),
+        },
+        None => match status.code() {
+            tonic::Code::Unavailable | tonic::Code::DeadlineExceeded | tonic::Code::Cancelled => {
+                Error::Unavailable(status.message().to_owned())
+            }
+            code => Error::Protocol(format!("{code:?}: {}", status.message())),
+        },
+    }
+}
+
+/// The answer as values, when it is about the key, task and target that were asked for.
+fn checked(
+    answer: grpc::v1::TaskCertificate,
+    task: &TaskId,
+    target: &TargetName,
+    key: &PublicKey,
+) -> Result<Issued, Error> {
+    let protocol = |what: &str| Error::Protocol(what.to_owned());
+    let read = certificate::read(&answer.certificate).map_err(|error| Error::Protocol(error.to_string()))?;
+    if read.public_key() != &key.key_data() {
+        return Err(protocol("a certificate for another key"));
+    }
+    if read.key_id() != task.as_str() || read.valid_principals() != [target.to_string()] {
+        return Err(protocol("a certificate for another task or target"));
+    }
+    if read.valid_before() != unsigned(answer.valid_before)? {
+        return Err(protocol("a certificate that ends at another time than it says"));
+    }
+    let receipt_key = PublicKey::from_openssh(&answer.receipt_key)
+        .map_err(|error| Error::Protocol(format!("receipt key: {error}")))?;
+    Ok(Issued {
+        valid_before: read.valid_before(),
+        certificate: answer.certificate,
+        receipt_key,
+        task_ends: unsigned(answer.ends)?,
+    })
+}
+
+fn unsigned(time: i64) -> Result<u64, Error> {
+    u64::try_from(time).map_err(|_| Error::Protocol("a time before 1970".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_keeps_the_code_and_the_words_of_the_ca() {
+        let mut status = tonic::Status::permission_denied("no");
+        status.metadata_mut().insert(grpc::CODE, "policy_denied".parse().unwrap());
+        status.metadata_mut().insert(grpc::MESSAGE, "no policy permits it".parse().unwrap());
+        let Error::Refused { code, message } = refusal(&status) else { panic!("refused") };
+        assert_eq!((code, message.as_str()), (Code::PolicyDenied, "no policy permits it"));
+    }
+
+    #[tokio::test]
+    async fn a_ca_that_is_not_there_is_unavailable_and_not_a_refusal() {
+        let issuer = Issuer::new(Path::new("/nonexistent/ca.sock"));
+        assert!(matches!(issuer.describe().await, Err(Error::Unavailable(_))));
+        assert_eq!(issuer.uid().await, None);
+    }
+}

@@ -1,0 +1,279 @@
+//! Lines of JSON-RPC between a client and the protocol's library, with our bounds and our strictness.
+//!
+//! The library takes what it is given: duplicate keys, lines of any length, any number of requests at once. Here a line
+//! has at most 1 MiB, a connection has at most so many requests on their way, and the arguments of a call are the JSON
+//! that every tier reads one way. What is wrong is answered with a Code, and the connection lives on.
+
+use std::collections::HashSet;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rmcp::RoleServer;
+use rmcp::model::{
+    ClientJsonRpcMessage, ClientNotification, ClientRequest, ErrorCode, ErrorData, JsonRpcMessage, RequestId, ServerJsonRpcMessage,
+    ServerResult,
+};
+use rmcp::transport::Transport;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use wire::Code;
+
+use super::reply;
+use crate::error::{About, Refusal};
+use crate::lines::{Lines, Piece};
+use crate::pipeline::Relay;
+
+/// Longest line of a client, in bytes.
+const LINE: usize = 1024 * 1024;
+/// Requests of one client that may be on their way at once.
+const AT_ONCE: usize = 32;
+/// Longest wait for a client to take an answer.
+const WRITE: Duration = Duration::from_secs(30);
+/// How long answers are waited for after a client has closed its end.
+const LINGER: Duration = Duration::from_secs(60);
+
+/// Put beside a request whose arguments were refused before the library read them.
+#[derive(Debug, Clone)]
+pub(super) struct Refused {
+    why: String,
+}
+
+impl Refused {
+    pub(super) fn refusal(&self) -> Refusal {
+        Refusal::because(Code::ArgumentsInvalid, &self.why, &About::default())
+    }
+}
+
+/// The transport of one connection.
+pub(super) struct LineTransport<S> {
+    read: ReadHalf<S>,
+    write: Arc<tokio::sync::Mutex<WriteHalf<S>>>,
+    lines: Lines,
+    buffer: Vec<u8>,
+    on_their_way: Arc<OnTheirWay>,
+    /// An answer of our own that is being written: a task, because `receive` may be dropped at any await.
+    answering: Option<JoinHandle<()>>,
+    relay: Arc<Relay>,
+    uid: u32,
+}
+
+/// Requests that were handed up and not yet answered.
+#[derive(Default)]
+struct OnTheirWay {
+    ids: Mutex<HashSet<RequestId>>,
+    fewer: Notify,
+}
+
+impl OnTheirWay {
+    fn ids(&self) -> MutexGuard<'_, HashSet<RequestId>> {
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn done(&self, id: &RequestId) {
+        self.ids().remove(id);
+        self.fewer.notify_waiters();
+    }
+
+    async fn none_left(&self) {
+        loop {
+            let fewer = self.fewer.notified();
+            if self.ids().is_empty() {
+                return;
+            }
+            fewer.await;
+        }
+    }
+}
+
+/// What of a message is looked at before the library does. A key that stands twice is refused by this.
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    #[serde(borrow, default)]
+    params: Option<&'a RawValue>,
+    #[serde(default)]
+    method: Option<String>,
+    #[serde(borrow, default, rename = "id")]
+    _id: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct CallParams<'a> {
+    #[serde(borrow, default)]
+    arguments: Option<&'a RawValue>,
+    #[serde(borrow, default, rename = "name")]
+    _name: Option<&'a RawValue>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Send + 'static> LineTransport<S> {
+    pub(super) fn new(stream: S, relay: Arc<Relay>, uid: u32) -> Self {
+        let (read, write) = tokio::io::split(stream);
+        Self {
+            read,
+            write: Arc::new(tokio::sync::Mutex::new(write)),
+            lines: Lines::new(LINE),
+            buffer: vec![0; 16 * 1024],
+            on_their_way: Arc::default(),
+            answering: None,
+            relay,
+            uid,
+        }
+    }
+
+    /// One line: a message for the library, or nothing because it was answered here.
+    fn take(&mut self, piece: Piece) -> Option<ClientJsonRpcMessage> {
+        let line = match piece {
+            Piece::Line(line) if line.iter().all(u8::is_ascii_whitespace) => return None,
+            Piece::Line(line) => line,
+            Piece::TooLong => return self.bad_line(Code::MessageTooLong, ErrorCode::INVALID_REQUEST),
+        };
+        let Ok(envelope) = serde_json::from_slice::<Envelope<'_>>(&line) else {
+            return self.bad_line(Code::LineMalformed, ErrorCode::PARSE_ERROR);
+        };
+        let why = if envelope.method.as_deref() == Some("tools/call") { check_arguments(envelope.params) } else { None };
+        let Ok(mut message) = serde_json::from_slice::<ClientJsonRpcMessage>(&line) else {
+            // A notification that we do not know is nobody's business; a request deserves an answer.
+            if envelope._id.is_none() && envelope.method.is_some() {
+                return None;
+            }
+            return self.bad_line(Code::LineMalformed, ErrorCode::INVALID_REQUEST);
+        };
+        match &mut message {
+            JsonRpcMessage::Request(request) => {
+                if let (Some(why), ClientRequest::CallToolRequest(call)) = (why, &mut request.request) {
+                    call.extensions.insert(Refused { why });
+                }
+                let id = request.id.clone();
+                let is_call = matches!(request.request, ClientRequest::CallToolRequest(_));
+                if let Err(answer) = self.admit(&id, is_call) {
+                    self.send_now(answer, None);
+                    return None;
+                }
+            }
+            JsonRpcMessage::Notification(notification) => {
+                // The library never answers a request that its client took back.
+                if let ClientNotification::CancelledNotification(cancelled) = &notification.notification
+                    && let Some(id) = &cancelled.params.request_id
+                {
+                    self.on_their_way.done(id);
+                }
+            }
+            JsonRpcMessage::Response(_) | JsonRpcMessage::Error(_) => {}
+        }
+        Some(message)
+    }
+
+    /// Counts a request in, or says why it has no place.
+    fn admit(&self, id: &RequestId, is_call: bool) -> Result<(), ServerJsonRpcMessage> {
+        let mut ids = self.on_their_way.ids();
+        if ids.contains(id) {
+            let error = ErrorData::invalid_request("a request of this id is on its way", None);
+            return Err(JsonRpcMessage::error(error, None));
+        }
+        if ids.len() < AT_ONCE {
+            ids.insert(id.clone());
+            return Ok(());
+        }
+        Err(if is_call {
+            let result = reply::refused_with(Code::Capacity);
+            JsonRpcMessage::response(ServerResult::CallToolResult(result), id.clone())
+        } else {
+            JsonRpcMessage::error(ErrorData::internal_error("too many requests are on their way", None), Some(id.clone()))
+        })
+    }
+
+    fn bad_line(&mut self, code: Code, rpc: ErrorCode) -> Option<ClientJsonRpcMessage> {
+        let data = serde_json::json!({ "code": code.as_str() });
+        let error = ErrorData::new(rpc, format!("failed to {}", code.text()), Some(data));
+        self.send_now(JsonRpcMessage::error(error, None), Some(code));
+        None
+    }
+
+    /// Writes an answer of our own, after counting the bad line that it answers.
+    fn send_now(&mut self, message: ServerJsonRpcMessage, bad_line: Option<Code>) {
+        let (half, relay, uid) = (Arc::clone(&self.write), Arc::clone(&self.relay), self.uid);
+        self.answering = Some(tokio::spawn(async move {
+            if let Some(code) = bad_line {
+                relay.note_bad_line(uid, code).await;
+            }
+            // A client that does not read its answers is noticed by the next read.
+            let _ = write(&half, &message).await;
+        }));
+    }
+}
+
+/// Why the arguments of a call are not the JSON that is accepted here, if they are not.
+fn check_arguments(params: Option<&RawValue>) -> Option<String> {
+    let params = match serde_json::from_str::<CallParams<'_>>(params?.get()) {
+        Ok(params) => params,
+        Err(error) => return Some(audit::show::ascii(&error.to_string(), 200)),
+    };
+    let checked = wire::strict::value(params.arguments?.get().as_bytes(), wire::limits::PAYLOAD);
+    checked.err().map(|error| audit::show::ascii(&error.to_string(), 200))
+}
+
+async fn write<S: AsyncWrite>(half: &tokio::sync::Mutex<WriteHalf<S>>, message: &ServerJsonRpcMessage) -> io::Result<()> {
+    let mut line = serde_json::to_vec(message)?;
+    line.push(b'\n');
+    let mut half = half.lock().await;
+    let written = async {
+        half.write_all(&line).await?;
+        half.flush().await
+    };
+    tokio::time::timeout(WRITE, written).await.map_err(|_| io::ErrorKind::TimedOut)?
+}
+
+impl<S: AsyncRead + AsyncWrite + Send + 'static> Transport<RoleServer> for LineTransport<S> {
+    type Error = io::Error;
+
+    fn send(&mut self, message: ServerJsonRpcMessage) -> impl Future<Output = io::Result<()>> + Send + 'static {
+        let half = Arc::clone(&self.write);
+        let on_their_way = Arc::clone(&self.on_their_way);
+        async move {
+            let written = write(&half, &message).await;
+            match &message {
+                JsonRpcMessage::Response(response) => on_their_way.done(&response.id),
+                JsonRpcMessage::Error(error) => {
+                    if let Some(id) = &error.id {
+                        on_their_way.done(id);
+                    }
+                }
+                JsonRpcMessage::Request(_) | JsonRpcMessage::Notification(_) => {}
+            }
+            written
+        }
+    }
+
+    // Polled inside a select and dropped at any await: what was read stands in `lines`, and between taking a piece out and
+    // handing it up nothing is awaited.
+    async fn receive(&mut self) -> Option<ClientJsonRpcMessage> {
+        loop {
+            if let Some(answering) = &mut self.answering {
+                let _ = answering.await;
+                self.answering = None;
+            }
+            if let Some(piece) = self.lines.next_piece() {
+                if let Some(message) = self.take(piece) {
+                    return Some(message);
+                }
+                continue;
+            }
+            match self.read.read(&mut self.buffer).await {
+                Ok(0) | Err(_) => {
+                    // The library gives up soon after the end of the input; answers may need longer.
+                    let _ = tokio::time::timeout(LINGER, self.on_their_way.none_left()).await;
+                    return None;
+                }
+                Ok(count) => self.lines.push(self.buffer.get(..count).unwrap_or_default()),
+            }
+        }
+    }
+
+    async fn close(&mut self) -> io::Result<()> {
+        let mut half = self.write.lock().await;
+        tokio::time::timeout(WRITE, half.shutdown()).await.map_err(|_| io::ErrorKind::TimedOut)?
+    }
+}

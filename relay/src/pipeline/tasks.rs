@@ -1,0 +1,174 @@
+//! The part of the story that opens, shows and closes tasks.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use audit::{Draft, Event};
+use wire::ids::{Reason, TargetName, TaskId};
+use wire::limits::TASK_MAX_S;
+use wire::{Code, Requester};
+
+use super::Relay;
+use crate::call::{Opened, Reply, TaskView};
+use crate::error::{About, Refusal};
+use crate::seats::{Seat, new_key};
+use crate::store::Task;
+
+impl Relay {
+    /// A new task. The CA decides for each target; a task that is open nowhere is not opened.
+    pub(super) async fn open_task(
+        self: &Arc<Self>,
+        requester: &Requester,
+        reason: Reason,
+        targets: Vec<TargetName>,
+    ) -> Result<Opened, Refusal> {
+        let about = About { target: targets.first().cloned(), ..About::default() };
+        if targets.iter().any(|target| self.inventory.find(target.as_str()).is_none()) {
+            return Err(Refusal::new(Code::UnknownTarget, &About::default()));
+        }
+        let id: TaskId =
+            uuid::Uuid::now_v7().to_string().parse().map_err(|_| Refusal::new(Code::Internal, &about))?;
+        let now = (self.now)();
+        let task = Task {
+            id: id.clone(),
+            owner: Self::owner(requester),
+            reason,
+            opened: now,
+            ends: now.saturating_add(TASK_MAX_S),
+            targets: BTreeSet::new(),
+            closed: false,
+        };
+        let owner = task.owner.clone();
+        self.store.open(task.clone(), now).map_err(|_| {
+            let detail = "too many tasks are open; close_task ends one, and task ids are in list_targets";
+            Refusal::because(Code::Capacity, detail, &about)
+        })?;
+        let mut opened = Opened { task: id.clone(), ends: task.ends, targets: Vec::new(), refused: Vec::new(), record: 0 };
+        let mut first = None;
+        for target in targets {
+            match self.open_on(requester, &task, &target).await {
+                Ok((ends, record)) => {
+                    self.store.reach(&id, target.clone(), ends);
+                    opened.ends = opened.ends.min(ends);
+                    opened.record = record;
+                    opened.targets.push(target);
+                }
+                Err(refusal) => {
+                    opened.refused.push((target, refusal.code, refusal.message.clone()));
+                    first.get_or_insert(refusal);
+                }
+            }
+        }
+        match first {
+            Some(refusal) if opened.targets.is_empty() => {
+                self.store.close(&owner, &id);
+                Err(refusal)
+            }
+            _ => Ok(opened),
+        }
+    }
+
+    /// One target of a new task: a key, the CA's certificate for it, a record, a seat.
+    async fn open_on(
+        self: &Arc<Self>,
+        requester: &Requester,
+        task: &Task,
+        target: &TargetName,
+    ) -> Result<(u64, u64), Refusal> {
+        let about = About { target: Some(target.clone()), ..About::default() };
+        let key = new_key().map_err(|_| Refusal::new(Code::Internal, &about))?;
+        let issued = self
+            .issuer
+            .open_task(&task.id, requester, &task.reason, target, key.public())
+            .await
+            .map_err(|error| Refusal::issuer(error, &about))?;
+        let draft = Draft {
+            task_id: Some(task.id.clone()),
+            requester: Some(requester.clone()),
+            reason: Some(task.reason.clone()),
+            target: Some(target.clone()),
+            ..Draft::new(Event::Open)
+        };
+        let head = self.records.append(draft).await.map_err(|error| Refusal::log(&error, &about))?;
+        let ends = issued.task_ends;
+        let seat = Arc::new(Seat::new(task.id.clone(), target.clone(), key, issued, (self.now)()));
+        self.seats.take(Arc::clone(&seat));
+        self.keep_fresh(&seat);
+        Ok((ends, head.seq))
+    }
+
+    /// A task as its owner may see it.
+    pub(super) async fn task_status(&self, requester: &Requester, id: &TaskId) -> Result<TaskView, Refusal> {
+        let task = self
+            .store
+            .task(&Self::owner(requester), id)
+            .ok_or_else(|| Refusal::new(Code::UnknownTask, &About::default()))?;
+        let mut targets = Vec::new();
+        for target in &task.targets {
+            let ends = match self.seats.find(id, target) {
+                Some(seat) => Some(seat.held.lock().await.issued.valid_before),
+                None => None,
+            };
+            targets.push((target.clone(), ends));
+        }
+        Ok(TaskView {
+            open: task.is_open((self.now)()),
+            reason: task.reason,
+            opened: task.opened,
+            ends: task.ends,
+            targets,
+            requests: self.store.requests(id),
+            task: task.id,
+        })
+    }
+
+    /// Ends a task: sessions are closed and keys forgotten, whatever else fails.
+    pub(super) async fn close_task(&self, requester: &Requester, id: &TaskId) -> Result<Reply, Refusal> {
+        let task = self
+            .store
+            .close(&Self::owner(requester), id)
+            .ok_or_else(|| Refusal::new(Code::UnknownTask, &About::default()))?;
+        let about = About { task: Some(task.id.clone()), ..About::default() };
+        let seats = self.give_up(self.seats.leave(id), "the task was closed").await;
+        let record = self.record_close(&task, "closed by its owner").await.map_err(|error| Refusal::log(&error, &about))?;
+        Ok(Reply::Closed { task: task.id, sessions: seats, record })
+    }
+
+    /// Ends tasks whose time is up, and records what waits to be recorded. Called every few seconds.
+    pub async fn sweep(&self) {
+        let now = (self.now)();
+        for task in self.store.expire(now) {
+            self.give_up(self.seats.leave(&task.id), "the task's time was up").await;
+            if let Err(error) = self.record_close(&task, "its time was up").await {
+                tracing::error!(%error, task = %task.id, "the end of a task cannot be recorded");
+            }
+        }
+        self.records.flush_strangers(now).await;
+    }
+
+    /// Ends every session and forgets every key.
+    pub async fn leave_all(&self) {
+        self.give_up(self.seats.leave_all(), "the relay was stopped").await;
+    }
+
+    async fn give_up(&self, seats: Vec<Arc<Seat>>, why: &str) -> usize {
+        let mut sessions = 0;
+        for seat in seats {
+            seat.changed.notify_one();
+            if let Some(session) = seat.held.lock().await.session.take() {
+                session.close(why);
+                sessions += 1;
+            }
+        }
+        sessions
+    }
+
+    async fn record_close(&self, task: &Task, why: &str) -> Result<u64, audit::Error> {
+        let draft = Draft {
+            task_id: Some(task.id.clone()),
+            message: Some(why.to_owned()),
+            ..Draft::new(Event::Close)
+        };
+        self.records.append(draft).await.map(|head| head.seq)
+    }
+}

@@ -1,0 +1,160 @@
+//! `writ-relay serve`: from a configuration to a relay that runs, and its orderly end.
+//!
+//! Everything that can be wrong is found before the door opens. On SIGTERM or SIGINT the door closes, calls that are
+//! under way get their answers, sessions are closed and keys forgotten, and the log says that it was so.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use audit::{Draft, Event};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::check;
+use crate::config::Fault;
+use crate::door::{self, Door};
+use crate::issuer::Issuer;
+use crate::mcp::{self, Tools};
+use crate::people::People;
+use crate::pipeline::Relay;
+use crate::records::Records;
+use crate::seats::Seats;
+use crate::store::Memory;
+
+/// How long calls under way may take to end after a stop was asked for.
+const DRAIN: Duration = Duration::from_secs(20);
+/// How often tasks whose time is up are ended.
+const SWEEP: Duration = Duration::from_secs(5);
+
+/// Why the relay does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration, or something that it names, is not as it must be: exit code 2.
+    #[error("start: {} fault(s) in the configuration", .0.len())]
+    Refused(Vec<Fault>),
+    /// The log cannot be opened or written.
+    #[error("write the log")]
+    Log(#[from] audit::Error),
+    /// The socket cannot be opened.
+    #[error(transparent)]
+    Door(#[from] door::Error),
+    /// The machine said no.
+    #[error("catch signals")]
+    Machine(#[from] std::io::Error),
+}
+
+/// The clock, Unix seconds.
+#[must_use]
+pub fn now() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// Runs the relay until it is told to stop.
+///
+/// # Errors
+/// Any [`Error`].
+pub async fn run(path: &Path) -> Result<(), Error> {
+    let loaded = check::load(path).map_err(Error::Refused)?;
+    let (config, catalogue) = (loaded.config.clone(), loaded.catalogue.clone());
+    let relay = build(loaded)?;
+    let mut ends = Ends::catch()?;
+    relay.records.append(Draft::new(Event::Start)).await?;
+    let door = Door::open(&config.socket).await?;
+    tracing::info!(
+        socket = %config.socket.display(),
+        relay = %config.name,
+        build = wire::build::ID,
+        config = %config.digest,
+        "serving"
+    );
+    let sweeper = tokio::spawn(sweep(Arc::clone(&relay)));
+    admit(&door, &relay, &Arc::new(Tools::new(&catalogue)), &mut ends).await;
+    drop(door);
+    sweeper.abort();
+    drain(&relay).await;
+    relay.records.append(Draft::new(Event::Stop)).await?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Puts a relay together. Nothing is contacted yet.
+fn build(loaded: check::Loaded) -> Result<Arc<Relay>, Error> {
+    let check::Loaded { config, inventory, catalogue } = loaded;
+    Ok(Arc::new(Relay {
+        people: People::new(config.persons.iter().cloned()),
+        records: Records::open(&config.log_dir, &config.log_lock(), &config.name)?,
+        issuer: Issuer::new(&config.ca_socket),
+        store: Box::new(Memory::default()),
+        seats: Seats::default(),
+        busy: Relay::places(),
+        name: config.name,
+        config: config.digest,
+        inventory,
+        catalogue,
+        now,
+    }))
+}
+
+/// Lets clients in until the relay is told to stop.
+async fn admit(door: &Door, relay: &Arc<Relay>, tools: &Arc<Tools>, ends: &mut Ends) {
+    loop {
+        let visitor = tokio::select! {
+            visitor = door.next() => visitor,
+            () = ends.any() => return,
+        };
+        match visitor {
+            Ok(visitor) => {
+                let (relay, tools) = (Arc::clone(relay), Arc::clone(tools));
+                tokio::spawn(async move {
+                    match visitor.place {
+                        Some(_place) => mcp::serve(relay, tools, visitor.stream, visitor.uid).await,
+                        None => mcp::turn_away(visitor.stream).await,
+                    }
+                });
+            }
+            Err(error) => {
+                // Out of descriptors, most likely: give what is open a moment to end.
+                tracing::warn!(%error, "a client could not be let in");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn sweep(relay: Arc<Relay>) {
+    let mut ticks = tokio::time::interval(SWEEP);
+    loop {
+        ticks.tick().await;
+        relay.sweep().await;
+    }
+}
+
+/// Waits for calls under way, refuses new ones, and ends every session.
+async fn drain(relay: &Relay) {
+    let all = u32::try_from(Relay::places().available_permits()).unwrap_or(u32::MAX);
+    // Whoever holds all places knows that no call is under way, and no other begins.
+    match tokio::time::timeout(DRAIN, relay.busy.acquire_many(all)).await {
+        Ok(Ok(places)) => places.forget(),
+        Ok(Err(_)) | Err(_) => tracing::warn!("calls under way did not end in time"),
+    }
+    relay.leave_all().await;
+}
+
+/// The signals that end a relay.
+struct Ends {
+    term: Signal,
+    int: Signal,
+}
+
+impl Ends {
+    fn catch() -> std::io::Result<Self> {
+        Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
+    }
+
+    async fn any(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.int.recv() => {}
+        }
+    }
+}
