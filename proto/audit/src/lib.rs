@@ -15,6 +15,7 @@ mod segment;
 mod strangers;
 mod tail;
 mod verify;
+mod writer;
 
 pub mod render;
 pub mod show;

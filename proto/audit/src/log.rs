@@ -5,29 +5,26 @@
 //! record. Never: cuts, renames or rewrites a byte; holds the lock while the disk works, but to begin a segment.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::errno::Errno;
-use nix::fcntl::{FallocateFlags, OFlag, fallocate};
-use wire::ids::{Digest, Head};
+use nix::fcntl::OFlag;
+use wire::ids::Head;
 
-use crate::clock::{Machine, Outside, rfc3339};
+use crate::clock::{Machine, Outside};
 use crate::error::Error;
 use crate::folder::Folder;
 use crate::lock;
-use crate::record::{self, Draft, Envelope, Event, MAX_LINE, Tier, VERSION};
+use crate::record::{Draft, Tier};
 use crate::rights::Rights;
-use crate::tail::{Tail, head_of};
+use crate::tail::Tail;
+use crate::writer::Writer;
 
 /// A segment is not continued beyond this length, in bytes.
 const SEGMENT: u64 = 64 << 20;
-
-/// Space kept free behind every record that is not a result: 64 results of full length.
-const RESERVE: u64 = 64 * MAX_LINE as u64;
 
 /// Whose log it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -211,153 +208,6 @@ impl Log {
     }
 }
 
-/// What appending needs, without the state that it changes. All of it runs under the lock.
-struct Writer<'a> {
-    folder: &'a Folder,
-    who: &'a Who,
-    setup: &'a Setup,
-    boot_id: &'a str,
-}
-
-impl Writer<'_> {
-    fn append(&self, tail: Option<Tail>, known: &Head, draft: &Draft) -> Result<Tail, Error> {
-        let mut tail = match tail {
-            Some(tail) => tail.follow(self.folder)?,
-            None => self.find_again(known)?,
-        };
-        self.make_ready(&mut tail)?;
-        if !draft.event.ends_something() && tail.size >= self.setup.segment_bytes {
-            tail = self.next_segment(&tail)?;
-        }
-        self.put(&mut tail, draft, None)?;
-        Ok(tail)
-    }
-
-    /// The end of the log after a failure.
-    fn find_again(&self, known: &Head) -> Result<Tail, Error> {
-        let gone = || Error::Broken {
-            segment: known.seq,
-            what: "a record that was in it is gone".to_owned(),
-        };
-        let tail = Tail::find(self.folder)?.ok_or_else(gone)?;
-        match &tail.head {
-            Some(head) if head.log == known.log && head.seq >= known.seq => Ok(tail),
-            _ => Err(gone()),
-        }
-    }
-
-    /// Brings a log into the state in which a record can follow: begun, and torn bytes named.
-    fn make_ready(&self, tail: &mut Tail) -> Result<(), Error> {
-        if tail.ready {
-            return Ok(());
-        }
-        if tail.size > 0 {
-            *tail = self.next_segment(tail)?;
-        } else {
-            // Whoever made this empty segment may not have come to make it durable.
-            self.folder.sync()?;
-        }
-        if tail.head.is_none() {
-            let nonce = self.setup.outside.nonce().map_err(Error::io("get random bytes"))?;
-            self.put(tail, &Draft::new(Event::Genesis), Some(hex(&nonce)))
-        } else if tail.torn.is_some() {
-            self.put(tail, &Draft::new(Event::Torn), None)
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Begins the segment that follows the end of the log.
-    ///
-    /// The old one is made durable first: or a power failure could lose its last record and keep one that follows it.
-    fn next_segment(&self, tail: &Tail) -> Result<Tail, Error> {
-        tail.file
-            .sync_data()
-            .map_err(Error::io("make a segment of the log durable"))?;
-        let begun = self.begin(tail.next)?;
-        Ok(Tail {
-            file: begun.file,
-            segment: begun.segment,
-            size: 0,
-            ready: false,
-            reserved: begun.reserved,
-            ..tail.clone()
-        })
-    }
-
-    /// Makes the segment `first`, with space reserved in it.
-    fn begin(&self, first: u64) -> Result<Tail, Error> {
-        let file = Arc::new(self.folder.create(first)?);
-        let mut tail = Tail {
-            file,
-            segment: first,
-            size: 0,
-            next: first,
-            head: None,
-            tier: None,
-            torn: None,
-            ready: false,
-            reserved: 0,
-        };
-        // A segment without that space must not become the end of the log, or results in flight would find none.
-        if let Err(error) = reserve(&mut tail, MAX_LINE as u64) {
-            self.folder.take_back(first);
-            return Err(error);
-        }
-        self.folder.sync()?;
-        Ok(tail)
-    }
-
-    /// Writes one record at the end.
-    fn put(&self, tail: &mut Tail, draft: &Draft, nonce: Option<String>) -> Result<(), Error> {
-        let now = self.setup.outside.now().map_err(Error::io("read the clock"))?;
-        let envelope = Envelope {
-            v: VERSION,
-            seq: tail.next,
-            prev: tail.head.as_ref().map_or_else(Digest::zero, |head| head.hash.clone()),
-            log: tail.head.as_ref().map(|head| head.log.clone()),
-            ts: rfc3339(now.unix_ms),
-            mono: now.mono_us,
-            boot_id: self.boot_id.to_owned(),
-            tier: self.who.tier,
-            host: self.who.host.clone(),
-            build: self.who.build.clone(),
-            nonce,
-            torn: tail.torn.take(),
-        };
-        let line = record::spell(&envelope, draft)?;
-        if !draft.event.ends_something() {
-            reserve(tail, line.len() as u64)?;
-        }
-        (&*tail.file).write_all(&line).map_err(Error::io("write a record"))?;
-        tail.size += line.len() as u64;
-        tail.next += 1;
-        tail.ready = true;
-        tail.tier = Some(envelope.tier);
-        tail.head = Some(head_of(&envelope, &line));
-        Ok(())
-    }
-}
-
-/// Reserves space for `bytes` and the results that must fit behind them. Twice as much at a time, so that a busy process
-/// asks seldom.
-fn reserve(tail: &mut Tail, bytes: u64) -> Result<(), Error> {
-    if tail.reserved >= tail.size + bytes + RESERVE {
-        return Ok(());
-    }
-    let length = bytes + 2 * RESERVE;
-    let [from, len] = [tail.size, length].map(|n| i64::try_from(n).unwrap_or(i64::MAX));
-    loop {
-        match fallocate(&tail.file, FallocateFlags::FALLOC_FL_KEEP_SIZE, from, len) {
-            Ok(()) => break,
-            Err(Errno::EINTR) => {}
-            Err(errno) => return Err(Error::NoSpace(errno.into())),
-        }
-    }
-    tail.reserved = tail.size + length;
-    Ok(())
-}
-
 /// Opens a file of ours for reading and writing, 0600, made when it is missing.
 pub(crate) fn open_own(path: &Path, rights: &dyn Rights) -> io::Result<File> {
     rights.with(&mut || {
@@ -372,21 +222,16 @@ pub(crate) fn open_own(path: &Path, rights: &dyn Rights) -> io::Result<File> {
     })
 }
 
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::folder::name;
-    use crate::record::Record;
+    use crate::record::{Event, MAX_LINE, Record};
     use crate::rights::Own;
+    use crate::writer::RESERVE;
+    use std::io::Write;
     use std::path::PathBuf;
+    use wire::ids::Digest;
 
     struct Room(tempfile::TempDir);
 
