@@ -64,7 +64,7 @@ fn heads(child: &mut Child) -> Vec<wire::ids::Head> {
 
 #[test]
 fn sixty_four_processes_append_a_thousand_records_each_in_one_order() {
-    let room = Room::new();
+    let room = Room::on_disk();
     let mut children: Vec<_> = (0..64).map(|_| start(&room, 1000)).collect();
     let told: Vec<_> = std::thread::scope(|scope| {
         let readers: Vec<_> = children.iter_mut().map(|child| scope.spawn(|| heads(child))).collect();
@@ -82,7 +82,7 @@ fn sixty_four_processes_append_a_thousand_records_each_in_one_order() {
 
 #[test]
 fn processes_that_are_killed_anywhere_lose_nothing_that_they_told() {
-    let room = Room::new();
+    let room = Room::on_disk();
     let mut told = Vec::new();
     for round in 0..20 {
         let mut children: Vec<_> = (0..8).map(|_| start(&room, 100_000)).collect();

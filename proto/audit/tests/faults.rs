@@ -38,11 +38,11 @@ fn short_write_at_every_byte() {
         let (room, _) = Room::filled(3, SEGMENT);
         room::lines(&room.bytes()[0].1)[2].len() as u64
     };
-    for from in (0..length).step_by(32) {
+    for from in (0..length).step_by(16) {
         let room = Room::new();
         let mut log = room.open(SEGMENT);
         let mut heads: Vec<Head> = vec![log.append(&draft(3)).unwrap()];
-        for bytes in from..length.min(from + 32) {
+        for bytes in from..length.min(from + 16) {
             let segment = room.segments().pop().unwrap();
             let size = std::fs::metadata(&segment).unwrap().len();
             let refused = limited(size + bytes, || log.append(&draft(3)));

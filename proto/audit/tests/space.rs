@@ -89,7 +89,7 @@ fn on_a_small_disk() {
 
 #[test]
 fn a_folder_and_segments_that_are_append_only_work_also_when_a_write_was_torn() {
-    let room = Room::new();
+    let room = Room::on_disk();
     room.open(600).append(&draft(2)).unwrap();
     let chattr = |flag: &str| {
         let paths = room.segments().into_iter().chain([room.folder()]);
