@@ -22,6 +22,15 @@ pub enum Error {
         /// What is wrong with it.
         what: String,
     },
+    /// More bytes than any call has.
+    #[error("read a message of more than {max} bytes")]
+    TooLong {
+        /// How many are read.
+        max: usize,
+    },
+    /// What the transport could not make a call of.
+    #[error("understand the call: {0}")]
+    NoCall(String),
     /// No relay of the configuration speaks for this person.
     #[error("find out who {0} is: no relay may speak for this person")]
     PersonUnmapped(PersonName),
@@ -93,6 +102,8 @@ impl Error {
     pub fn code(&self) -> Code {
         match self {
             Self::Malformed { .. } => Code::ArgumentsInvalid,
+            Self::TooLong { .. } => Code::MessageTooLong,
+            Self::NoCall(_) => Code::ProtocolError,
             Self::PersonUnmapped(_) => Code::PersonUnmapped,
             Self::UnknownTarget(_) => Code::UnknownTarget,
             Self::UnknownTask(_) => Code::UnknownTask,

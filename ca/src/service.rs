@@ -5,6 +5,7 @@
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use grpc::v1;
@@ -12,7 +13,10 @@ use grpc::v1::ca_server::{Ca, CaServer};
 use tokio::net::UnixListener;
 use tokio::task::spawn_blocking;
 use tokio_stream::wrappers::UnixListenerStream;
+use tonic::body::Body;
+use tonic::codegen::{Body as HttpBody, BoxFuture, Bytes, Service, StdError, http};
 use tonic::metadata::MetadataValue;
+use tonic::server::NamedService;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 use tonic::transport::server::UdsConnectInfo;
@@ -21,7 +25,7 @@ use wire::Code;
 use wire::code::Fault;
 
 use crate::authority::{Authority, Peer};
-use crate::call::Refused;
+use crate::call::{Refused, Sketch};
 use crate::convert;
 use crate::error::Error;
 
@@ -54,6 +58,10 @@ pub async fn serve(
     .max_decoding_message_size(MESSAGE_BYTES);
     // Around the service and not inside its calls: a call that is added later is behind it too.
     let door = InterceptedService::new(door, move |request| recognise(&guard, request));
+    let door = Recorded {
+        inner: door,
+        authority: Arc::clone(&authority),
+    };
     let minutes = tokio::spawn(count_strangers(authority));
     let (asked, told) = tokio::sync::oneshot::channel::<()>();
     let serving = Server::builder()
@@ -87,14 +95,19 @@ async fn count_strangers(authority: Arc<Authority>) {
 
 /// Puts the relay's proof beside the request, or refuses it.
 fn recognise(authority: &Authority, mut request: Request<()>) -> Result<Request<()>, Status> {
-    let uid = request
-        .extensions()
-        .get::<UdsConnectInfo>()
-        .and_then(|info| info.peer_cred)
-        .map(|cred| cred.uid());
+    let uid = request.extensions().get::<UdsConnectInfo>().and_then(uid_of);
     let peer = authority.recognise(uid).map_err(|refused| status(&refused))?;
     request.extensions_mut().insert(peer);
     Ok(request)
+}
+
+fn peer_uid(extensions: &http::Extensions) -> Option<u32> {
+    extensions.get::<UdsConnectInfo>().and_then(uid_of)
+}
+
+/// SO_PEERCRED: who made the connection, as the kernel remembers it.
+fn uid_of(info: &UdsConnectInfo) -> Option<u32> {
+    info.peer_cred.map(|cred| cred.uid())
 }
 
 #[tonic::async_trait]
@@ -151,6 +164,65 @@ impl Door {
             Err(_) => Err(status(&Refused::of(&Error::Lost))),
         }
     }
+}
+
+/// Around everything: what the library refuses before a call is one (too long, no such call) gets a Code and a record
+/// like any other refusal.
+#[derive(Clone)]
+struct Recorded<S> {
+    inner: S,
+    authority: Arc<Authority>,
+}
+
+impl<S: NamedService> NamedService for Recorded<S> {
+    const NAME: &'static str = S::NAME;
+}
+
+impl<S, B, R> Service<http::Request<B>> for Recorded<S>
+where
+    S: Service<http::Request<B>, Response = http::Response<R>>,
+    S::Future: Send + 'static,
+    R: HttpBody<Data = Bytes, Error: Into<StdError>> + Send + 'static,
+{
+    type Response = http::Response<Body>;
+    type Error = S::Error;
+    type Future = BoxFuture<Self::Response, S::Error>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+        let uid = peer_uid(request.extensions());
+        let authority = Arc::clone(&self.authority);
+        let answer = self.inner.call(request);
+        Box::pin(async move {
+            let response = answer.await?;
+            let Some(error) = unnamed_refusal(&response) else {
+                return Ok(response.map(Body::new));
+            };
+            let refused = spawn_blocking(move || match authority.recognise(uid) {
+                Ok(peer) => authority.refuse(&peer, Sketch::default(), error),
+                Err(refused) => refused,
+            });
+            let refused = refused.await.unwrap_or_else(|_| Refused::of(&Error::Lost));
+            Ok(status(&refused).into_http())
+        })
+    }
+}
+
+/// The error that an answer without a Code stands for.
+fn unnamed_refusal<B>(response: &http::Response<B>) -> Option<Error> {
+    let headers = response.headers();
+    // Success says its status after the body, a refusal instead of one.
+    let refusal = Status::from_header_map(headers).filter(|status| status.code() != tonic::Code::Ok)?;
+    if headers.contains_key(grpc::CODE) {
+        return None;
+    }
+    Some(match refusal.code() {
+        tonic::Code::OutOfRange => Error::TooLong { max: MESSAGE_BYTES },
+        _ => Error::NoCall(refusal.message().to_owned()),
+    })
 }
 
 /// A refusal as gRPC says it: the nearest of its codes, and ours beside it.

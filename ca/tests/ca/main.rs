@@ -1,0 +1,14 @@
+//! The CA as a relay meets it: the real server on a real unix socket, with a real log, policy and catalogue.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests say what they expect by panicking"
+)]
+
+mod binary;
+mod faults;
+mod minted;
+mod refused;
+mod room;
+mod tasks;
