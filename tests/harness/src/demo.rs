@@ -185,38 +185,24 @@ fn elsewhere(stack: &Stack) -> Result<Step> {
 fn replayed(evidence: &Evidence, task: &str) -> Result<Step> {
     let said = evidence.replay(task)?;
     ensure!(said.exit == 0, "replay ended with {}: {}", said.exit, said.report);
-    let events = said
+    let timeline = said
         .report
-        .get("records")
-        .or_else(|| said.report.get("events"))
+        .get("timeline")
         .and_then(Value::as_array)
-        .cloned()
-        .unwrap_or_default();
-    ensure!(!events.is_empty(), "the replay holds nothing: {}", said.report);
-    let mut lines = vec!["from copies of the logs, in an empty folder, without a key or a connection:".to_owned()];
-    for event in &events {
-        let word = |key: &str| event.get(key).and_then(Value::as_str).unwrap_or_default();
-        let outcome = [word("status"), word("code")]
-            .into_iter()
-            .filter(|word| !word.is_empty())
-            .collect::<Vec<_>>()
-            .join(" ");
-        lines.push(
-            format!(
-                "  {:<6} {:<8} {:<8} {:<10} {outcome}",
-                word("tier"),
-                word("host"),
-                word("event"),
-                word("action")
-            )
-            .trim_end()
-            .to_owned(),
-        );
-    }
+        .map_or(0, Vec::len);
+    ensure!(timeline > 0, "the replay holds nothing: {}", said.report);
+    let text = evidence.replay_text(task)?;
+    let mut lines = vec!["writ-audit, with copies of the four logs in an empty folder and nothing else:".to_owned()];
+    let told = text
+        .lines()
+        .skip_while(|line| *line != "timeline")
+        .skip(1)
+        .take_while(|line| !line.is_empty());
+    lines.extend(told.map(str::to_owned));
     Ok(Step {
         name: "replay",
         lines,
-        facts: json!({"task_id": task, "records": events.len(), "report": said.report}),
+        facts: json!({"task_id": task, "timeline": timeline, "report": said.report}),
     })
 }
 

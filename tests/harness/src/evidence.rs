@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -69,27 +69,33 @@ impl Evidence {
         Ok(files)
     }
 
+    /// What `writ-audit replay` prints for people.
+    pub fn replay_text(&self, task: &str) -> Result<String> {
+        let output = self.run(&["replay", task])?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
     fn audit(&self, words: &[&str]) -> Result<Said> {
-        let mut command = Command::new(&self.program);
-        command.args(words).arg("--json").current_dir(&self.folder);
-        let mut logs: Vec<_> = fs::read_dir(&self.folder)?
-            .map(|entry| Ok(entry?.file_name()))
-            .collect::<Result<_>>()?;
-        logs.sort();
-        command.args(logs);
-        let output = run("writ-audit", command, b"", Duration::from_secs(30))?;
+        let output = self.run(&[words, &["--json"]].concat())?;
         let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-        let report = serde_json::from_slice(&output.stdout).with_context(|| {
-            format!(
-                "writ-audit {words:?}: {errors}{}",
-                String::from_utf8_lossy(&output.stdout)
-            )
-        })?;
+        let report =
+            serde_json::from_slice(&output.stdout).with_context(|| format!("writ-audit {words:?}: {errors}"))?;
         Ok(Said {
             exit: output.status.code().unwrap_or(-1),
             report,
             errors,
         })
+    }
+
+    /// Runs it in the folder of the copies, with all of them as its last arguments.
+    fn run(&self, words: &[&str]) -> Result<Output> {
+        let mut logs: Vec<_> = fs::read_dir(&self.folder)?
+            .map(|entry| Ok(entry?.file_name()))
+            .collect::<Result<_>>()?;
+        logs.sort();
+        let mut command = Command::new(&self.program);
+        command.args(words).args(logs).current_dir(&self.folder);
+        run("writ-audit", command, b"", Duration::from_secs(30))
     }
 }
 

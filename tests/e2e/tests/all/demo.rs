@@ -39,7 +39,7 @@ fn the_demo_shows_what_it_says() {
     assert_eq!(facts(3, "by"), "sshd");
     assert_eq!(facts(4, "task_id"), facts(1, "task_id"));
     // The task was opened, certified, used three times (one refused) and closed: at least that many records.
-    assert!(facts(4, "records").as_u64().unwrap() >= 10);
+    assert!(facts(4, "timeline").as_u64().unwrap() >= 10);
     assert_eq!(facts(5, "exit"), 0);
     assert_eq!(facts(5, "logs"), 4);
     assert_eq!(facts(6, "exit"), 2);
