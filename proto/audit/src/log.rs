@@ -484,4 +484,35 @@ mod tests {
         assert!(matches!(log.append(&long), Err(Error::TooLong { .. })));
         assert_eq!(log.append(&Draft::new(Event::Start)).unwrap().seq, 2);
     }
+
+    #[test]
+    fn every_file_is_opened_with_the_rights_that_were_given() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        struct Switch(Arc<AtomicBool>);
+        impl Rights for Switch {
+            fn with(&self, open: &mut dyn FnMut() -> io::Result<File>) -> io::Result<File> {
+                if self.0.load(Ordering::SeqCst) {
+                    open()
+                } else {
+                    Err(io::ErrorKind::PermissionDenied.into())
+                }
+            }
+        }
+        let room = Room::new();
+        let allowed = Arc::new(AtomicBool::new(true));
+        let who = Who {
+            tier: Tier::Target,
+            host: "web-1".into(),
+            build: "test".into(),
+        };
+        let (folder, lock) = (room.0.path().join("log"), room.0.path().join("lock"));
+        let open = || Log::open(&folder, &lock, who.clone(), Box::new(Switch(Arc::clone(&allowed))));
+        let mut log = open().unwrap();
+        allowed.store(false, Ordering::SeqCst);
+        assert!(open().is_err());
+        assert!(matches!(log.append(&Draft::new(Event::Start)), Err(Error::Io { .. })));
+        assert_eq!(log.head().seq, 1);
+        allowed.store(true, Ordering::SeqCst);
+        assert_eq!(log.append(&Draft::new(Event::Start)).unwrap().seq, 2);
+    }
 }
