@@ -1,7 +1,7 @@
 //! The blocks of docs/spec that quote a vector: ```` ```json payload.json#run ````.
 //!
-//! A block is the text of that case, or the field named behind a dot (`#run.sig`). JSON may be laid out for reading:
-//! spaces between its tokens do not count.
+//! A block is the text of that case, or the field named behind a dot (`#run.sig`). JSON is laid out for reading: spaces
+//! between its tokens do not count. A block of TOML names a file of the repository instead.
 
 use std::fs;
 use std::path::PathBuf;
@@ -72,6 +72,9 @@ fn replace(text: &str, body_of: &mut dyn FnMut(&str, &str) -> String) -> String 
 /// What a block must show, with a newline at its end.
 fn quoted(info: &str) -> String {
     let (language, place) = info.split_once(' ').unwrap();
+    if language == "toml" {
+        return fs::read_to_string(root().join(place)).unwrap();
+    }
     let (file, name) = place.split_once('#').unwrap();
     let (name, field) = name.split_once('.').unwrap_or((name, "text"));
     let text = fs::read(folder().join(file)).unwrap();
