@@ -156,10 +156,11 @@ pub fn verify(sealed: &Sealed, task: Option<&Task>, knowledge: &Knowledge<'_>) -
         .map_err(|_| stranger(Code::SignatureInvalid))?;
     let known = |code, message: &str| Unverified::Known(Refusal::because(code, message));
     let payload = Payload::parse(sealed.payload.as_bytes()).map_err(|error| {
-        known(
-            Code::PayloadMalformed,
-            &wire::statement::escaped(&error.to_string(), 200),
-        )
+        let code = match error {
+            strict::Error::Version(_) => Code::VersionUnsupported,
+            strict::Error::TooLong { .. } | strict::Error::Malformed(_) => Code::PayloadMalformed,
+        };
+        known(code, &wire::statement::escaped(&error.to_string(), 200))
     })?;
     task.certificate
         .check_time(knowledge.now, limits::SKEW_S)
