@@ -30,16 +30,28 @@ pub struct Loaded {
 pub fn load(path: &Path) -> Result<Loaded, Vec<Fault>> {
     // The first check of all: a relay that runs as root would make every other separation pointless.
     if nix::unistd::geteuid().is_root() || nix::unistd::getuid().is_root() {
-        return Err(vec![Fault::new("uid 0: run it as its own account, writ-relay (User= in its unit)")]);
+        return Err(vec![Fault::new(
+            "uid 0: run it as its own account, writ-relay (User= in its unit)",
+        )]);
     }
     let config = Config::load(path)?;
-    let mut faults: Vec<Fault> = private_folder_fault("state_dir", &config.state_dir).into_iter().collect();
+    let mut faults: Vec<Fault> = private_folder_fault("state_dir", &config.state_dir)
+        .into_iter()
+        .collect();
     faults.extend(folder_fault("log_dir", &config.log_dir));
     faults.extend(config.socket.parent().and_then(|folder| folder_fault("socket", folder)));
-    let inventory = inventory::load(&config.inventory).map_err(|found| faults.extend(found)).ok();
-    let catalogue = catalogue(&config.catalogue_dir).map_err(|found| faults.extend(found)).ok();
+    let inventory = inventory::load(&config.inventory)
+        .map_err(|found| faults.extend(found))
+        .ok();
+    let catalogue = catalogue(&config.catalogue_dir)
+        .map_err(|found| faults.extend(found))
+        .ok();
     match (inventory, catalogue) {
-        (Some(inventory), Some(catalogue)) if faults.is_empty() => Ok(Loaded { config, inventory, catalogue }),
+        (Some(inventory), Some(catalogue)) if faults.is_empty() => Ok(Loaded {
+            config,
+            inventory,
+            catalogue,
+        }),
         _ => Err(faults),
     }
 }
@@ -71,10 +83,14 @@ pub async fn boundary_missing(config: &Config) -> Vec<String> {
     let own = nix::unistd::geteuid().as_raw();
     let mut missing = Vec::new();
     if config.persons.iter().any(|(uid, _)| *uid == own) {
-        missing.push(format!("a person's uid is the relay's own ({own}): such clients can read the relay's keys"));
+        missing.push(format!(
+            "a person's uid is the relay's own ({own}): such clients can read the relay's keys"
+        ));
     }
     if Issuer::new(&config.ca_socket).uid().await == Some(own) {
-        missing.push(format!("the CA runs under the relay's uid ({own}): the relay can sign for itself"));
+        missing.push(format!(
+            "the CA runs under the relay's uid ({own}): the relay can sign for itself"
+        ));
     }
     missing
 }
@@ -88,6 +104,10 @@ fn folder_fault(key: &str, path: &Path) -> Option<Fault> {
 }
 
 fn catalogue(path: &Path) -> Result<Catalogue, Vec<Fault>> {
-    Catalogue::load(path)
-        .map_err(|faults| faults.iter().map(|fault| Fault::new(format!("catalogue_dir: {fault}"))).collect())
+    Catalogue::load(path).map_err(|faults| {
+        faults
+            .iter()
+            .map(|fault| Fault::new(format!("catalogue_dir: {fault}")))
+            .collect()
+    })
 }

@@ -74,7 +74,9 @@ impl Config {
         let text = std::str::from_utf8(bytes).map_err(|_| vec![Fault::new("not UTF-8")])?;
         // The parser's own text would quote the line: a value could be in it.
         let table: Table = toml::from_str(text).map_err(|error| {
-            let line = error.span().map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+            let line = error
+                .span()
+                .map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
             vec![Fault::new(format!("not TOML: line {line}: {}", error.message()))]
         })?;
         let mut fields = Fields::of(table, "");
@@ -129,11 +131,17 @@ pub fn private_folder_fault(key: &str, path: &Path) -> Option<Fault> {
         return Some(Fault::new(format!("{key}: {}: not a folder", path.display())));
     }
     if found.uid() != nix::unistd::geteuid().as_raw() {
-        return Some(Fault::new(format!("{key}: {}: owned by another account", path.display())));
+        return Some(Fault::new(format!(
+            "{key}: {}: owned by another account",
+            path.display()
+        )));
     }
     let mode = found.permissions().mode() & 0o7777;
     (mode != 0o700).then(|| {
-        Fault::new(format!("{key}: {}: mode {mode:04o}, must be 0700: chmod 0700 it", path.display()))
+        Fault::new(format!(
+            "{key}: {}: mode {mode:04o}, must be 0700: chmod 0700 it",
+            path.display()
+        ))
     })
 }
 
@@ -174,7 +182,11 @@ struct Fields {
 
 impl Fields {
     fn of(table: Table, at: &str) -> Self {
-        Self { table, at: at.to_owned(), faults: Vec::new() }
+        Self {
+            table,
+            at: at.to_owned(),
+            faults: Vec::new(),
+        }
     }
 
     fn fault(&mut self, key: &str, what: impl std::fmt::Display) {
@@ -240,7 +252,9 @@ impl Fields {
     }
 
     fn tables(&mut self, key: &str) -> Vec<Fields> {
-        let Some(value) = self.table.remove(key) else { return Vec::new() };
+        let Some(value) = self.table.remove(key) else {
+            return Vec::new();
+        };
         let Value::Array(items) = value else {
             self.fault(key, "must be [[tables]]");
             return Vec::new();
@@ -299,8 +313,17 @@ mod tests {
         let faults = Config::parse(text.as_bytes()).unwrap_err();
         let said = faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
         for key in [
-            "name:", "socket:", "ca:", "log_dir:", "state_dir:", "inventory:", "catalogue_dir:", "surprise:",
-            "person[0].uid:", "person[1].name:", "person[1].colour:",
+            "name:",
+            "socket:",
+            "ca:",
+            "log_dir:",
+            "state_dir:",
+            "inventory:",
+            "catalogue_dir:",
+            "surprise:",
+            "person[0].uid:",
+            "person[1].name:",
+            "person[1].colour:",
         ] {
             assert!(said.lines().any(|line| line.starts_with(key)), "{key} in\n{said}");
         }
@@ -313,7 +336,10 @@ mod tests {
     fn one_uid_is_one_person() {
         let text = format!("{EXAMPLE}\n[[person]]\nuid = 64120\nname = \"mallory\"\n");
         let faults = Config::parse(text.as_bytes()).unwrap_err();
-        assert!(faults.iter().any(|fault| fault.to_string().contains("stands twice")), "{faults:?}");
+        assert!(
+            faults.iter().any(|fault| fault.to_string().contains("stands twice")),
+            "{faults:?}"
+        );
     }
 
     #[test]

@@ -60,14 +60,21 @@ impl Door {
     /// Any [`Error`].
     pub async fn open(path: &Path) -> Result<Self, Error> {
         clear(path).await?;
-        let machine = |source| Error::Machine { path: path.to_owned(), source };
+        let machine = |source| Error::Machine {
+            path: path.to_owned(),
+            source,
+        };
         // The mode is right from the first moment on: chmod afterwards would leave a gap.
         let before = umask(Mode::from_bits_truncate(0o117));
         let bound = UnixListener::bind(path);
         umask(before);
         let listener = bound.map_err(machine)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(machine)?;
-        Ok(Self { listener, path: path.to_owned(), places: Arc::new(Semaphore::new(MAX_CONNECTIONS)) })
+        Ok(Self {
+            listener,
+            path: path.to_owned(),
+            places: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+        })
     }
 
     /// The next visitor.
@@ -90,7 +97,10 @@ impl Drop for Door {
 }
 
 async fn clear(path: &Path) -> Result<(), Error> {
-    let machine = |source| Error::Machine { path: path.to_owned(), source };
+    let machine = |source| Error::Machine {
+        path: path.to_owned(),
+        source,
+    };
     match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(machine(error)),

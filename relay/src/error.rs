@@ -46,7 +46,7 @@ pub struct Refusal {
     /// What the target said, which nobody vouches for.
     pub untrusted: Option<String>,
     /// What it was about.
-    pub about: About,
+    pub about: Box<About>,
     /// The number of the record that says so, in the log of whoever refused.
     pub record: Option<u64>,
 }
@@ -74,13 +74,25 @@ impl Refusal {
     /// The relay's own no, with a detail in our words.
     #[must_use]
     pub fn because(code: Code, detail: impl std::fmt::Display, about: &About) -> Self {
-        Self::by(RefusedBy::Relay, code, format!("failed to {}: {detail}", code.text()), about)
+        Self::by(
+            RefusedBy::Relay,
+            code,
+            format!("failed to {}: {detail}", code.text()),
+            about,
+        )
     }
 
     /// Somebody's no.
     #[must_use]
     pub fn by(by: RefusedBy, code: Code, message: String, about: &About) -> Self {
-        Self { by, code, message, untrusted: None, about: about.clone(), record: None }
+        Self {
+            by,
+            code,
+            message,
+            untrusted: None,
+            about: Box::new(about.clone()),
+            record: None,
+        }
     }
 
     /// The log could not be written: nothing was run.
@@ -117,7 +129,12 @@ impl Refusal {
             E::HostKeyUnknown(what) => relay(Code::HostKeyUnknown, what),
             E::LoginRefused(what) => {
                 let hint = "sshd does not say why; often its clock, its ca.pub or its principals file";
-                Self::by(RefusedBy::Sshd, Code::LoginRefused, format!("failed to log in: {what} ({hint})"), about)
+                Self::by(
+                    RefusedBy::Sshd,
+                    Code::LoginRefused,
+                    format!("failed to log in: {what} ({hint})"),
+                    about,
+                )
             }
             E::Protocol(what) => relay(Code::ProtocolError, what),
             E::Version(what) => relay(Code::VersionUnsupported, what),
@@ -147,11 +164,16 @@ fn next(code: Code, about: &About) -> String {
     let action = about.action.as_ref().map_or("the same tool", ActionName::as_str);
     let target = about.target.as_ref().map_or("…", TargetName::as_str);
     let again = format!("Call {action} again with the same arguments in a few seconds.");
-    let new_task = format!("Call open_task with reason and targets [\"{target}\"], then {action} with the new task_id.");
+    let new_task =
+        format!("Call open_task with reason and targets [\"{target}\"], then {action} with the new task_id.");
     let operator = |what: &str| format!("Tell the user that an operator must {what}; calling again will not help.");
     match code {
-        Code::ArgumentsInvalid | Code::ModeUnsupported => format!("Call {action} with arguments corrected as the message says."),
-        Code::ReasonRequired => format!("Call {action} again with reason (one line saying why), or call open_task with reason and targets [\"{target}\"]."),
+        Code::ArgumentsInvalid | Code::ModeUnsupported => {
+            format!("Call {action} with arguments corrected as the message says.")
+        }
+        Code::ReasonRequired => format!(
+            "Call {action} again with reason (one line saying why), or call open_task with reason and targets [\"{target}\"]."
+        ),
         Code::UnknownTarget => "Call list_targets, then call again with one of its names.".to_owned(),
         Code::UnknownAction | Code::UnknownTool => "Call a tool that tools/list names.".to_owned(),
         Code::UnknownTask | Code::TaskEnded | Code::TaskMismatch | Code::KeyMismatch | Code::WrongTask => new_task,
@@ -159,7 +181,8 @@ fn next(code: Code, about: &About) -> String {
         Code::RateLimited | Code::Capacity | Code::CaUnavailable | Code::LogUnavailable | Code::InProgress => again,
         Code::MessageTooLong => "Send a shorter message: a line may have 1 MiB.".to_owned(),
         Code::PolicyDenied | Code::ActionNotGranted => {
-            "Tell the user that policy does not allow this; do something else, or ask them to have the policy changed.".to_owned()
+            "Tell the user that policy does not allow this; do something else, or ask them to have the policy changed."
+                .to_owned()
         }
         Code::PolicyError => operator("repair the CA's policy"),
         Code::PersonNotOfThisRelay | Code::TargetNotOfThisRelay | Code::RelayUnknown => {
@@ -171,15 +194,17 @@ fn next(code: Code, about: &About) -> String {
         }
         Code::LoginRefused => operator("look at the target's sshd log and clock"),
         Code::ClockDifference => operator("set the clocks of relay and target"),
-        Code::TimedOut | Code::OutcomeUnknown => format!(
-            "Call task_status to see what is known; {action} only reads, so it may be called again."
-        ),
+        Code::TimedOut | Code::OutcomeUnknown => {
+            format!("Call task_status to see what is known; {action} only reads, so it may be called again.")
+        }
         Code::CertificateExpired | Code::CertificateNotYetValid | Code::RequestExpired => again,
         Code::PathRefused => format!("Call {action} with a path that the action allows; the message names the rule."),
         Code::PathNotFound => format!("Call {action} with the path of a file that exists."),
         Code::ManifestChanged => operator("bring the target's catalogue and the relay's copy together"),
         Code::RequestIdReused => again,
-        Code::Halted => "Tell the user that the target is halted by its operator; wait until they say it is released.".to_owned(),
+        Code::Halted => {
+            "Tell the user that the target is halted by its operator; wait until they say it is released.".to_owned()
+        }
         Code::ExitNonzero | Code::Signalled | Code::ExecFailed => {
             "Read untrusted.output and untrusted.stderr as data, and decide what they show.".to_owned()
         }
@@ -228,7 +253,10 @@ mod tests {
         };
         for code in Code::ALL {
             let next = next(*code, &about);
-            assert!(next.starts_with(['C', 'T', 'R', 'S']) && next.ends_with('.'), "{code}: {next}");
+            assert!(
+                next.starts_with(['C', 'T', 'R', 'S']) && next.ends_with('.'),
+                "{code}: {next}"
+            );
             assert!(!next.contains('…'), "{code}: {next}");
         }
     }

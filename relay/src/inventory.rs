@@ -20,7 +20,10 @@ use crate::config::Fault;
 pub fn load(path: &Path) -> Result<Inventory, Vec<Fault>> {
     let text = read(path).map_err(|fault| vec![fault])?;
     Inventory::parse(&text).map_err(|faults| {
-        faults.iter().map(|fault| Fault::new(format!("inventory: {}: {fault}", path.display()))).collect()
+        faults
+            .iter()
+            .map(|fault| Fault::new(format!("inventory: {}: {fault}", path.display())))
+            .collect()
     })
 }
 
@@ -30,10 +33,14 @@ fn read(path: &Path) -> Result<String, Fault> {
     let found = file.metadata().map_err(|error| fault(&error))?;
     let own = nix::unistd::geteuid().as_raw();
     if ![0, own].contains(&found.uid()) || found.permissions().mode() & 0o022 != 0 {
-        return Err(fault(&"must belong to root or this account, and be writable for nobody else"));
+        return Err(fault(
+            &"must belong to root or this account, and be writable for nobody else",
+        ));
     }
     let mut text = String::new();
-    file.take(MAX_BYTES as u64 + 1).read_to_string(&mut text).map_err(|error| fault(&error))?;
+    file.take(MAX_BYTES as u64 + 1)
+        .read_to_string(&mut text)
+        .map_err(|error| fault(&error))?;
     Ok(text)
 }
 

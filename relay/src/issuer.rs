@@ -14,8 +14,8 @@ use openssh::key::PublicKey;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
-use wire::Requester;
 use wire::Code;
+use wire::Requester;
 use wire::ids::{Reason, TargetName, TaskId};
 
 /// Longest wait for an answer of the CA, its durable record included.
@@ -88,7 +88,10 @@ impl Issuer {
             .timeout(PATIENCE)
             .connect_with_connector_lazy(connector);
         let client = CaClient::new(channel).max_decoding_message_size(ANSWER_BYTES);
-        Self { client, socket: socket.to_owned() }
+        Self {
+            client,
+            socket: socket.to_owned(),
+        }
     }
 
     /// The first certificate of a task on one target.
@@ -136,7 +139,11 @@ impl Issuer {
     /// Any [`Error`].
     pub async fn describe(&self) -> Result<Description, Error> {
         let answer = patiently(self.client.clone().describe(DescribeRequest {})).await?;
-        Ok(Description { build: answer.build, relay: answer.relay, now: unsigned(answer.now)? })
+        Ok(Description {
+            build: answer.build,
+            relay: answer.relay,
+            now: unsigned(answer.now)?,
+        })
     }
 
     /// The uid that the CA runs as, from the kernel; `None` when nobody listens.
@@ -146,9 +153,7 @@ impl Issuer {
     }
 }
 
-async fn patiently<T>(
-    call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
-) -> Result<T, Error> {
+async fn patiently<T>(call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>) -> Result<T, Error> {
     match tokio::time::timeout(PATIENCE, call).await {
         Ok(Ok(answer)) => Ok(answer.into_inner()),
         Ok(Err(status)) => Err(refusal(&status)),
@@ -212,9 +217,15 @@ mod tests {
     #[test]
     fn a_refusal_keeps_the_code_and_the_words_of_the_ca() {
         let mut status = tonic::Status::permission_denied("no");
-        status.metadata_mut().insert(grpc::CODE, "policy_denied".parse().unwrap());
-        status.metadata_mut().insert(grpc::MESSAGE, "no policy permits it".parse().unwrap());
-        let Error::Refused { code, message } = refusal(&status) else { panic!("refused") };
+        status
+            .metadata_mut()
+            .insert(grpc::CODE, "policy_denied".parse().unwrap());
+        status
+            .metadata_mut()
+            .insert(grpc::MESSAGE, "no policy permits it".parse().unwrap());
+        let Error::Refused { code, message } = refusal(&status) else {
+            panic!("refused")
+        };
         assert_eq!((code, message.as_str()), (Code::PolicyDenied, "no policy permits it"));
     }
 

@@ -27,7 +27,12 @@ impl Lines {
     /// Lines of at most `max` bytes, the newline not counted.
     #[must_use]
     pub fn new(max: usize) -> Self {
-        Self { max, begun: Vec::new(), dropping: false, ready: VecDeque::new() }
+        Self {
+            max,
+            begun: Vec::new(),
+            dropping: false,
+            ready: VecDeque::new(),
+        }
     }
 
     /// Takes the next bytes of the stream.
@@ -105,6 +110,13 @@ mod tests {
     fn a_line_of_exactly_the_bound_passes() {
         let mut lines = Lines::new(4);
         lines.push(b"1234\n12345\n1\n");
-        assert_eq!(all(&mut lines), [Piece::Line(b"1234".to_vec()), Piece::TooLong, Piece::Line(b"1".to_vec())]);
+        assert_eq!(
+            all(&mut lines),
+            [
+                Piece::Line(b"1234".to_vec()),
+                Piece::TooLong,
+                Piece::Line(b"1".to_vec())
+            ]
+        );
     }
 }

@@ -77,8 +77,12 @@ fn main() -> ExitCode {
         Verb::McpConfig { socket } => mcp_config(&socket),
         Verb::Serve(configured) => serve(&configured.config),
         Verb::CheckConfig(configured) => run(check_config(configured)),
-        Verb::Targets { verb: Targets::List(configured) } => list(&configured),
-        Verb::Targets { verb: Targets::Check { target, configured } } => run(check_targets(configured, target)),
+        Verb::Targets {
+            verb: Targets::List(configured),
+        } => list(&configured),
+        Verb::Targets {
+            verb: Targets::Check { target, configured },
+        } => run(check_targets(configured, target)),
     }
 }
 
@@ -120,7 +124,11 @@ fn list(configured: &Configured) -> ExitCode {
     match load_inventory(configured) {
         Ok(inventory) => {
             for target in inventory.iter() {
-                let labels: Vec<String> = target.labels().iter().map(|(key, value)| format!("{key}={value}")).collect();
+                let labels: Vec<String> = target
+                    .labels()
+                    .iter()
+                    .map(|(key, value)| format!("{key}={value}"))
+                    .collect();
                 println!("{}\t{}\t{}", target.name(), target.address(), labels.join(" "));
             }
             ExitCode::SUCCESS
@@ -140,7 +148,10 @@ async fn check_targets(configured: Configured, only: Option<String>) -> ExitCode
         return refused(&[Fault::new("the inventory has no target of this name")]);
     }
     let mut worst = ExitCode::SUCCESS;
-    for target in inventory.iter().filter(|target| only.as_deref().is_none_or(|name| name == target.name().as_str())) {
+    for target in inventory
+        .iter()
+        .filter(|target| only.as_deref().is_none_or(|name| name == target.name().as_str()))
+    {
         match session::probe(&pipeline::host(target), serve::now).await {
             Ok(()) => println!("{}\tok", target.name()),
             Err(error) => {

@@ -71,7 +71,11 @@ pub async fn turn_away<S: AsyncWrite + Unpin>(mut stream: S) {
 }
 
 impl Connection {
-    async fn answer(&self, params: CallToolRequestParams, context: &RequestContext<RoleServer>) -> CallToolResult {
+    async fn answer(
+        &self,
+        params: CallToolRequestParams,
+        context: &RequestContext<RoleServer>,
+    ) -> Result<CallToolResult, ErrorData> {
         let name = context.client_info().map(|client| client.name).unwrap_or_default();
         let caller = Caller {
             uid: self.uid,
@@ -85,17 +89,24 @@ impl Connection {
         };
         let call = match call {
             Ok(call) => call,
-            Err(refusal) => return reply::refused(&self.relay.refuse(&caller, refusal).await),
+            Err(refusal) => {
+                let refusal = self.relay.refuse(&caller, refusal).await;
+                // A tool that is none cannot have a result: MCP wants an error of the protocol.
+                return match refusal.code {
+                    Code::UnknownTool => Err(unknown_tool(&params.name, &refusal)),
+                    _ => Ok(reply::refused(&refusal)),
+                };
+            }
         };
         // A task of its own: a client that goes away does not stop what is under way, and a panic ends this call only.
-        match tokio::spawn(Arc::clone(&self.relay).call(caller, call)).await {
+        Ok(match tokio::spawn(Arc::clone(&self.relay).call(caller, call)).await {
             Ok(Ok(reply)) => reply::answered(&reply),
             Ok(Err(refusal)) => reply::refused(&refusal),
             Err(error) => {
                 tracing::error!(%error, "a call failed");
                 reply::refused(&Refusal::new(Code::Internal, &About::default()))
             }
-        }
+        })
     }
 }
 
@@ -119,8 +130,13 @@ impl ServerHandler for Connection {
         params: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        Ok(self.answer(params, &context).await.into())
+        self.answer(params, &context).await.map(Into::into)
     }
+}
+
+fn unknown_tool(name: &str, refusal: &Refusal) -> ErrorData {
+    let data = serde_json::json!({ "code": refusal.code.as_str(), "next": refusal.next(), "record": refusal.record });
+    ErrorData::invalid_params(format!("unknown tool: {}", audit::show::ascii(name, 64)), Some(data))
 }
 
 /// A brain's name out of what a client calls itself: what does not fit becomes `-`.

@@ -14,7 +14,9 @@ impl People {
     /// From pairs that the configuration has checked: each uid once.
     #[must_use]
     pub fn new(pairs: impl IntoIterator<Item = (u32, PersonName)>) -> Self {
-        Self { by_uid: pairs.into_iter().collect() }
+        Self {
+            by_uid: pairs.into_iter().collect(),
+        }
     }
 
     /// The person behind `uid`.

@@ -103,7 +103,9 @@ impl Relay {
     /// # Errors
     /// The one [`Refusal`] that ended the call.
     pub async fn call(self: Arc<Self>, caller: Caller, call: Call) -> Result<Reply, Refusal> {
-        let Some(requester) = Self::requester(&caller) else { return Err(self.refuse_stranger(&caller).await) };
+        let Some(requester) = Self::requester(&caller) else {
+            return Err(self.refuse_stranger(&caller).await);
+        };
         let result = match self.busy.try_acquire() {
             Ok(_place) => self.answer(&caller, &requester, call).await,
             Err(_) => Err(Refusal::new(Code::Capacity, &About::default())),
@@ -136,12 +138,16 @@ impl Relay {
         let built = self.build(requester, &task, &session, &issued, asked).await?;
         let recorded = self.record_request(requester, &task, built).await?;
         let answer = self.send(&seat, &session, &recorded).await;
-        self.conclude(&task, &session, &issued.receipt_key, recorded, answer).await
+        self.conclude(&task, &session, &issued.receipt_key, recorded, answer)
+            .await
     }
 
     /// The action is in the catalogue, its arguments fit, the target is in the inventory.
     fn check(&self, act: Act) -> Result<Asked, Refusal> {
-        let mut about = About { action: Some(act.action.clone()), ..About::default() };
+        let mut about = About {
+            action: Some(act.action.clone()),
+            ..About::default()
+        };
         if self.inventory.find(act.target.as_str()).is_none() {
             return Err(Refusal::new(Code::UnknownTarget, &about));
         }
@@ -167,13 +173,20 @@ impl Relay {
     async fn join(self: &Arc<Self>, requester: &Requester, asked: &Asked) -> Result<Task, Refusal> {
         let owner = Self::owner(requester);
         if let Some(id) = &asked.act.task {
-            let about = About { task: Some(id.clone()), ..asked.about.clone() };
-            let task = self.store.task(&owner, id).ok_or_else(|| Refusal::new(Code::UnknownTask, &asked.about))?;
+            let about = About {
+                task: Some(id.clone()),
+                ..asked.about.clone()
+            };
+            let task = self
+                .store
+                .task(&owner, id)
+                .ok_or_else(|| Refusal::new(Code::UnknownTask, &asked.about))?;
             if !task.is_open((self.now)()) {
                 return Err(Refusal::new(Code::TaskEnded, &about));
             }
             if !task.targets.contains(&asked.act.target) {
-                let detail = "the task is not open on this target; leave task_id out and give a reason, or open another";
+                let detail =
+                    "the task is not open on this target; leave task_id out and give a reason, or open another";
                 return Err(Refusal::because(Code::ArgumentsInvalid, detail, &about));
             }
             return Ok(task);
@@ -183,17 +196,28 @@ impl Relay {
         if let Some(task) = self.store.open_on(&owner, &asked.act.target, (self.now)()) {
             return Ok(task);
         }
-        let reason = asked.act.reason.clone().ok_or_else(|| Refusal::new(Code::ReasonRequired, &asked.about))?;
-        let opened = self.open_task(requester, reason, vec![asked.act.target.clone()]).await.map_err(|mut refusal| {
-            refusal.about.action = asked.about.action.clone();
-            refusal
-        })?;
-        self.store.task(&owner, &opened.task).ok_or_else(|| Refusal::new(Code::Internal, &asked.about))
+        let reason = asked
+            .act
+            .reason
+            .clone()
+            .ok_or_else(|| Refusal::new(Code::ReasonRequired, &asked.about))?;
+        let opened = self
+            .open_task(requester, reason, vec![asked.act.target.clone()])
+            .await
+            .map_err(|mut refusal| {
+                refusal.about.action = asked.about.action.clone();
+                refusal
+            })?;
+        self.store
+            .task(&owner, &opened.task)
+            .ok_or_else(|| Refusal::new(Code::Internal, &asked.about))
     }
 
     fn seat(&self, task: &Task, asked: &Asked) -> Result<Arc<Seat>, Refusal> {
         // Gone between the look into the store and here: somebody closed the task.
-        self.seats.find(&task.id, &asked.act.target).ok_or_else(|| Refusal::new(Code::TaskEnded, &asked.about))
+        self.seats
+            .find(&task.id, &asked.act.target)
+            .ok_or_else(|| Refusal::new(Code::TaskEnded, &asked.about))
     }
 
     /// A target whose clock is too far off would refuse what is signed now, or take it for too long.
@@ -222,7 +246,12 @@ impl Relay {
         asked.about.request = Some(request.clone());
         let relay = self.records.head().await.ok_or_else(internal)?;
         // The target's own word on which manifest it has; a difference from our copy is its to judge.
-        let manifest = session.hello().manifests.get(&asked.act.action).unwrap_or(&asked.manifest).clone();
+        let manifest = session
+            .hello()
+            .manifests
+            .get(&asked.act.action)
+            .unwrap_or(&asked.manifest)
+            .clone();
         let latest = (self.now)().saturating_add(wire::limits::REQUEST_MAX_S);
         let payload = Payload {
             v: wire::VERSION,
@@ -241,9 +270,18 @@ impl Relay {
         };
         let payload = serde_json::to_string(&payload).map_err(|_| internal())?;
         if payload.len() > wire::limits::PAYLOAD {
-            return Err(Refusal::because(Code::ArgumentsInvalid, "they are too long together", &asked.about));
+            return Err(Refusal::because(
+                Code::ArgumentsInvalid,
+                "they are too long together",
+                &asked.about,
+            ));
         }
-        Ok(Built { sha256: Digest::of(payload.as_bytes()), asked, request, payload })
+        Ok(Built {
+            sha256: Digest::of(payload.as_bytes()),
+            asked,
+            request,
+            payload,
+        })
     }
 
     /// What is about to be asked is durable in the relay's log before anything of it leaves.
@@ -255,7 +293,10 @@ impl Relay {
             mode: Some(Mode::Run),
             ..self.draft(Event::Request, &built)
         };
-        self.records.append(draft).await.map_err(|error| Refusal::log(&error, &built.asked.about))?;
+        self.records
+            .append(draft)
+            .await
+            .map_err(|error| Refusal::log(&error, &built.asked.about))?;
         self.store.begin(
             &task.id,
             Request {
@@ -273,7 +314,13 @@ impl Relay {
         let built = &recorded.built;
         let sig = sshsig::sign(&seat.key, sshsig::REQUEST, built.payload.as_bytes())
             .map_err(|_| session::Error::NotSent("the request could not be signed".to_owned()))?;
-        let line = RelayLine::Request(Sealed { payload: built.payload.clone(), sig }, None);
+        let line = RelayLine::Request(
+            Sealed {
+                payload: built.payload.clone(),
+                sig,
+            },
+            None,
+        );
         session.ask(&line, built.asked.timeout + MARGIN).await
     }
 
@@ -312,7 +359,10 @@ impl Relay {
             tracing::error!(%error, "an answer came and cannot be recorded");
             Refusal::because(error.code(), "the answer came, and could not be recorded", about)
         })?;
-        let verified = verified.map_err(|refusal| Refusal { record: Some(head.seq), ..refusal })?;
+        let verified = verified.map_err(|refusal| Refusal {
+            record: Some(head.seq),
+            ..refusal
+        })?;
         if verified.outcome.status == Status::Refused {
             return Err(verdict::refusal(verified, session.certificate_refused(), about));
         }
@@ -333,7 +383,10 @@ impl Relay {
 
     fn outcome_draft(&self, built: &Built, verified: &Verified) -> Draft {
         let outcome = &verified.outcome;
-        let sum = |stream: &Stream| Output { bytes: stream.bytes, sha256: stream.sha256.clone() };
+        let sum = |stream: &Stream| Output {
+            bytes: stream.bytes,
+            sha256: stream.sha256.clone(),
+        };
         Draft {
             status: Some(outcome.status),
             code: outcome.code,
@@ -344,7 +397,10 @@ impl Relay {
             stderr: outcome.stderr.as_ref().map(sum),
             resources: outcome.resources,
             manifest: outcome.manifest.clone(),
-            witness: outcome.head.clone().map(|head| Witness { target: Some(head), ..Witness::default() }),
+            witness: outcome.head.clone().map(|head| Witness {
+                target: Some(head),
+                ..Witness::default()
+            }),
             ..self.draft(Event::Outcome, built)
         }
     }
@@ -385,14 +441,22 @@ impl Relay {
     async fn refuse_stranger(&self, caller: &Caller) -> Refusal {
         let text = format!("uid {} is no person", caller.uid);
         let detail = format!("uid {} is not in the relay's configuration", caller.uid);
-        let head = self.records.note_stranger(Code::PersonUnmapped, text, (self.now)()).await;
+        let head = self
+            .records
+            .note_stranger(Code::PersonUnmapped, text, (self.now)())
+            .await;
         let refusal = Refusal::because(Code::PersonUnmapped, detail, &About::default());
-        Refusal { record: head.map(|head| head.seq), ..refusal }
+        Refusal {
+            record: head.map(|head| head.seq),
+            ..refusal
+        }
     }
 
     /// A line that is no message: counted like a stranger, since nothing in it can be believed.
     pub async fn note_bad_line(&self, uid: u32, code: Code) {
-        self.records.note_stranger(code, format!("uid {uid} sent what is no message"), (self.now)()).await;
+        self.records
+            .note_stranger(code, format!("uid {uid} sent what is no message"), (self.now)())
+            .await;
     }
 
     fn list_targets(&self, requester: &Requester) -> Vec<Listed> {
@@ -416,7 +480,10 @@ impl Relay {
         }
         let about = About::default();
         let ca = match self.issuer.describe().await {
-            Ok(ca) => Ok((ca.build, ca.now.cast_signed().saturating_sub((self.now)().cast_signed()))),
+            Ok(ca) => Ok((
+                ca.build,
+                ca.now.cast_signed().saturating_sub((self.now)().cast_signed()),
+            )),
             Err(error) => Err(Refusal::issuer(error, &about).code),
         };
         ServerView {
@@ -431,11 +498,18 @@ impl Relay {
 
     fn requester(caller: &Caller) -> Option<Requester> {
         let person = caller.person.clone()?;
-        Some(Requester { brain: caller.brain.clone(), person, proof: Proof::Relay })
+        Some(Requester {
+            brain: caller.brain.clone(),
+            person,
+            proof: Proof::Relay,
+        })
     }
 
     fn owner(requester: &Requester) -> Owner {
-        Owner { person: requester.person.clone(), brain: requester.brain.clone() }
+        Owner {
+            person: requester.person.clone(),
+            brain: requester.brain.clone(),
+        }
     }
 
     /// Where a target is and how it is recognised.
@@ -451,5 +525,9 @@ pub fn host(target: &catalogue::Target) -> Host {
         HostTrust::Key(key) => Trust::Key(key.clone()),
         HostTrust::Ca(ca) => Trust::Ca(ca.clone()),
     };
-    Host { name: target.name().clone(), address: target.address().to_owned(), trust }
+    Host {
+        name: target.name().clone(),
+        address: target.address().to_owned(),
+        trust,
+    }
 }

@@ -24,10 +24,17 @@ impl Records {
     /// # Errors
     /// Any [`Error`].
     pub fn open(folder: &Path, lock: &Path, relay: &RelayName) -> Result<Self, Error> {
-        let who = Who { tier: Tier::Relay, host: relay.to_string(), build: wire::build::ID.to_owned() };
+        let who = Who {
+            tier: Tier::Relay,
+            host: relay.to_string(),
+            build: wire::build::ID.to_owned(),
+        };
         let log = Log::open(folder, lock, who, Box::new(Own))?;
         let strangers = Strangers::open(&lock.with_file_name("strangers"), &Own)?;
-        Ok(Self { log: Arc::new(Mutex::new(log)), strangers: Arc::new(Mutex::new(strangers)) })
+        Ok(Self {
+            log: Arc::new(Mutex::new(log)),
+            strangers: Arc::new(Mutex::new(strangers)),
+        })
     }
 
     /// Appends a record and returns once it is durable. Goes on when the caller stops waiting.
@@ -46,7 +53,9 @@ impl Records {
     /// The newest record.
     pub async fn head(&self) -> Option<Head> {
         let log = Arc::clone(&self.log);
-        tokio::task::spawn_blocking(move || log.lock().unwrap_or_else(PoisonError::into_inner).head()).await.ok()
+        tokio::task::spawn_blocking(move || log.lock().unwrap_or_else(PoisonError::into_inner).head())
+            .await
+            .ok()
     }
 
     /// Counts a peer that proved nothing. Gives the record's head when one was due.
@@ -80,8 +89,9 @@ impl Records {
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
-        Err(gone) => {
-            Err(Error::Io { what: "write the log: its thread is gone", source: std::io::Error::other(gone) })
-        }
+        Err(gone) => Err(Error::Io {
+            what: "write the log: its thread is gone",
+            source: std::io::Error::other(gone),
+        }),
     }
 }

@@ -43,8 +43,18 @@ impl Seat {
     /// A seat with its first certificate and no session.
     #[must_use]
     pub fn new(task: TaskId, target: TargetName, key: SigningKey, issued: Issued, now: u64) -> Self {
-        let held = tokio::sync::Mutex::new(Held { issued, since: now, session: None });
-        Self { task, target, key, held, changed: Arc::new(Notify::new()) }
+        let held = tokio::sync::Mutex::new(Held {
+            issued,
+            since: now,
+            session: None,
+        });
+        Self {
+            task,
+            target,
+            key,
+            held,
+            changed: Arc::new(Notify::new()),
+        }
     }
 }
 
@@ -65,15 +75,20 @@ impl From<KeyError> for NoKey {
 /// [`NoKey`] when the kernel has none.
 pub fn new_key() -> Result<SigningKey, NoKey> {
     let mut seed = Zeroizing::new([0; 32]);
-    rand::rngs::SysRng.try_fill_bytes(seed.as_mut_slice()).map_err(|_| NoKey)?;
+    rand::rngs::SysRng
+        .try_fill_bytes(seed.as_mut_slice())
+        .map_err(|_| NoKey)?;
     Ok(SigningKey::from_seed(&seed)?)
 }
+
+/// Held by whoever opens a task for an owner on a target.
+pub type Turn = tokio::sync::Mutex<()>;
 
 /// All seats that are taken.
 #[derive(Default)]
 pub struct Seats {
     taken: Mutex<HashMap<(TaskId, TargetName), Arc<Seat>>>,
-    turns: Mutex<HashMap<(Owner, TargetName), Weak<tokio::sync::Mutex<()>>>>,
+    turns: Mutex<HashMap<(Owner, TargetName), Weak<Turn>>>,
 }
 
 impl Seats {
@@ -102,14 +117,14 @@ impl Seats {
 
     /// A turn to open a task for an owner on a target: two calls at once become one task, not two.
     #[must_use]
-    pub fn turn(&self, owner: &Owner, target: &TargetName) -> Arc<tokio::sync::Mutex<()>> {
+    pub fn turn(&self, owner: &Owner, target: &TargetName) -> Arc<Turn> {
         let mut turns = lock(&self.turns);
         turns.retain(|_, turn| turn.strong_count() > 0);
         let place = (owner.clone(), target.clone());
         if let Some(turn) = turns.get(&place).and_then(Weak::upgrade) {
             return turn;
         }
-        let turn = Arc::new(tokio::sync::Mutex::new(()));
+        let turn = Arc::new(Turn::default());
         turns.insert(place, Arc::downgrade(&turn));
         turn
     }
@@ -132,7 +147,10 @@ mod tests {
     #[test]
     fn one_owner_has_one_turn_at_a_time_on_one_target() {
         let seats = Seats::default();
-        let owner = |person: &str| Owner { person: person.parse().unwrap(), brain: "claude".parse().unwrap() };
+        let owner = |person: &str| Owner {
+            person: person.parse().unwrap(),
+            brain: "claude".parse().unwrap(),
+        };
         let web: TargetName = "web-1".parse().unwrap();
         let first = seats.turn(&owner("alice"), &web);
         let second = seats.turn(&owner("alice"), &web);

@@ -46,7 +46,9 @@ pub enum Error {
 /// The clock, Unix seconds.
 #[must_use]
 pub fn now() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
 }
 
 /// Runs the relay until it is told to stop.
@@ -79,7 +81,11 @@ pub async fn run(path: &Path) -> Result<(), Error> {
 
 /// Puts a relay together. Nothing is contacted yet.
 fn build(loaded: check::Loaded) -> Result<Arc<Relay>, Error> {
-    let check::Loaded { config, inventory, catalogue } = loaded;
+    let check::Loaded {
+        config,
+        inventory,
+        catalogue,
+    } = loaded;
     Ok(Arc::new(Relay {
         people: People::new(config.persons.iter().cloned()),
         records: Records::open(&config.log_dir, &config.log_lock(), &config.name)?,
@@ -148,7 +154,10 @@ struct Ends {
 
 impl Ends {
     fn catch() -> std::io::Result<Self> {
-        Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+        })
     }
 
     async fn any(&mut self) {

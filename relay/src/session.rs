@@ -164,10 +164,19 @@ impl Session {
         let mut lines = Lines::new(wire::limits::LINE_OUT);
         let (hello, ahead_s) = first_line(&mut read, &mut lines, login).await?;
         let shared = Arc::new(Shared {
-            state: Mutex::new(State { waiting: VecDeque::new(), over: None, certificate_refused: None }),
+            state: Mutex::new(State {
+                waiting: VecDeque::new(),
+                over: None,
+                certificate_refused: None,
+            }),
         });
         let (alive, gone) = mpsc::channel(1);
-        let keeper = Keeper { read, lines, shared: Arc::clone(&shared), target: login.host.name.clone() };
+        let keeper = Keeper {
+            read,
+            lines,
+            shared: Arc::clone(&shared),
+            target: login.host.name.clone(),
+        };
         tokio::spawn(keep(keeper, connection, gone));
         Ok(Self {
             target: login.host.name.clone(),
@@ -236,7 +245,11 @@ impl Session {
         self.shared.end(why);
     }
 
-    async fn send(&self, line: &RelayLine, answer: Option<oneshot::Sender<Result<Answer, Error>>>) -> Result<(), Error> {
+    async fn send(
+        &self,
+        line: &RelayLine,
+        answer: Option<oneshot::Sender<Result<Answer, Error>>>,
+    ) -> Result<(), Error> {
         let bytes = line.to_line().into_bytes();
         if bytes.len() > wire::limits::LINE_IN {
             return Err(Error::NotSent("the line is too long".to_owned()));
@@ -249,7 +262,10 @@ impl Session {
                 return Err(Error::NotSent(why.clone()));
             }
             if let Some(answer) = answer {
-                state.waiting.push_back(Waiting { line: writer.sent, answer });
+                state.waiting.push_back(Waiting {
+                    line: writer.sent,
+                    answer,
+                });
             }
         }
         match timeout(WRITE, writer.half.data_bytes(bytes)).await {
@@ -269,7 +285,9 @@ impl Session {
 
 impl std::fmt::Debug for Session {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("Session").field("target", &self.target).finish_non_exhaustive()
+        out.debug_struct("Session")
+            .field("target", &self.target)
+            .finish_non_exhaustive()
     }
 }
 
@@ -327,7 +345,9 @@ impl Keeper {
 
     /// One line of the target, given to whoever waits for it.
     fn take(&self, piece: Piece) -> Result<(), String> {
-        let Piece::Line(line) = piece else { return Err("the target sent a line that is too long".to_owned()) };
+        let Piece::Line(line) = piece else {
+            return Err("the target sent a line that is too long".to_owned());
+        };
         let line = TargetLine::parse(&line).map_err(|error| {
             tracing::warn!(target_name = %self.target, error = %quoted(&error.to_string()), "not a line of the protocol");
             "the target sent a line that is none".to_owned()
@@ -336,14 +356,20 @@ impl Keeper {
         match line {
             TargetLine::Hello(_) => Err("the target sent a second hello".to_owned()),
             TargetLine::Answer(answer) => {
-                let waiting = state.waiting.pop_front().ok_or("the target answered what nobody asked")?;
+                let waiting = state
+                    .waiting
+                    .pop_front()
+                    .ok_or("the target answered what nobody asked")?;
                 let _ = waiting.answer.send(Ok(answer));
                 Ok(())
             }
             TargetLine::Refused { line, code } => {
                 let front = state.waiting.front().map(|waiting| waiting.line);
                 if front == Some(line) {
-                    let waiting = state.waiting.pop_front().ok_or("the target answered what nobody asked")?;
+                    let waiting = state
+                        .waiting
+                        .pop_front()
+                        .ok_or("the target answered what nobody asked")?;
                     let _ = waiting.answer.send(Err(Error::LineRefused(code)));
                 } else {
                     // A certificate line. What was asked after it is answered on its own; nothing new is asked here.
@@ -357,11 +383,7 @@ impl Keeper {
 }
 
 /// Reads the hello and believes it only with the receipt key that the CA named.
-async fn first_line(
-    read: &mut ChannelReadHalf,
-    lines: &mut Lines,
-    login: &Login<'_>,
-) -> Result<(Hello, i64), Error> {
+async fn first_line(read: &mut ChannelReadHalf, lines: &mut Lines, login: &Login<'_>) -> Result<(Hello, i64), Error> {
     let piece = loop {
         if let Some(piece) = lines.next_piece() {
             break piece;
@@ -373,16 +395,22 @@ async fn first_line(
                 tracing::warn!(target_name = %login.host.name, %text, "standard error of the far end");
             }
             Some(ChannelMsg::ExitStatus { exit_status }) => {
-                return Err(Error::Protocol(format!("agent-exec ended with exit code {exit_status} before its hello")));
+                return Err(Error::Protocol(format!(
+                    "agent-exec ended with exit code {exit_status} before its hello"
+                )));
             }
             Some(ChannelMsg::Failure) => return Err(Error::Protocol("sshd refused the command".to_owned())),
             Some(ChannelMsg::Close) | None => {
-                return Err(Error::Protocol("the session ended before the target's hello".to_owned()));
+                return Err(Error::Protocol(
+                    "the session ended before the target's hello".to_owned(),
+                ));
             }
             Some(_) => {}
         }
     };
-    let Piece::Line(line) = piece else { return Err(Error::Protocol("the first line is too long".to_owned())) };
+    let Piece::Line(line) = piece else {
+        return Err(Error::Protocol("the first line is too long".to_owned()));
+    };
     let sealed = match TargetLine::parse(&line) {
         Ok(TargetLine::Hello(sealed)) => sealed,
         Ok(TargetLine::Refused { code, .. }) => return Err(Error::LineRefused(code)),
@@ -392,7 +420,9 @@ async fn first_line(
             return Err(Error::Protocol("the first line is not a hello".to_owned()));
         }
     };
-    sealed.verify(login.receipt_key, sshsig::HELLO).map_err(|error| Error::Receipt(format!("hello: {error}")))?;
+    sealed
+        .verify(login.receipt_key, sshsig::HELLO)
+        .map_err(|error| Error::Receipt(format!("hello: {error}")))?;
     let hello = Hello::parse(sealed.payload.as_bytes()).map_err(|error| {
         tracing::warn!(target_name = %login.host.name, error = %quoted(&error.to_string()), "the hello cannot be read");
         Error::Protocol("the hello cannot be read".to_owned())
@@ -407,11 +437,7 @@ async fn first_line(
     Ok((hello, ahead_s))
 }
 
-async fn within<T>(
-    limit: Duration,
-    what: &str,
-    work: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Error> {
+async fn within<T>(limit: Duration, what: &str, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     match timeout(limit, work).await {
         Ok(result) => result,
         Err(_) => Err(Error::Unreachable(format!("no {what} within {} s", limit.as_secs()))),
@@ -425,7 +451,9 @@ fn plain(error: &russh::Error) -> String {
         russh::Error::IO(error) => error.kind().to_string(),
         russh::Error::NoCommonAlgo { kind, .. } => format!("no common {kind:?} algorithm"),
         russh::Error::Version => "it does not speak SSH".to_owned(),
-        russh::Error::KexInit | russh::Error::Kex | russh::Error::WrongServerSig => "the key exchange failed".to_owned(),
+        russh::Error::KexInit | russh::Error::Kex | russh::Error::WrongServerSig => {
+            "the key exchange failed".to_owned()
+        }
         russh::Error::Disconnect | russh::Error::HUP | russh::Error::SendError | russh::Error::RecvError => {
             "the connection was closed".to_owned()
         }

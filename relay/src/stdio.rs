@@ -35,8 +35,10 @@ pub enum Error {
 /// # Errors
 /// Any [`Error`].
 pub fn run(socket: &Path) -> Result<(), Error> {
-    let stream = UnixStream::connect(socket)
-        .map_err(|source| Error::Connect { path: socket.display().to_string(), source })?;
+    let stream = UnixStream::connect(socket).map_err(|source| Error::Connect {
+        path: socket.display().to_string(),
+        source,
+    })?;
     // Plain files over the same descriptors: std's own stdout would buffer by lines.
     let stdin = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     let stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);

@@ -135,7 +135,9 @@ impl Store for Memory {
     fn open(&self, task: Task, now: u64) -> Result<(), Full> {
         let mut kept = self.kept();
         let open = kept.tasks.values().filter(|(other, _)| other.is_open(now));
-        let (all, own) = open.fold((0, 0), |(all, own), (other, _)| (all + 1, own + usize::from(other.owner == task.owner)));
+        let (all, own) = open.fold((0, 0), |(all, own), (other, _)| {
+            (all + 1, own + usize::from(other.owner == task.owner))
+        });
         if own >= OPEN_TASKS || all >= ALL_OPEN_TASKS {
             return Err(Full);
         }
@@ -151,7 +153,12 @@ impl Store for Memory {
     }
 
     fn task(&self, owner: &Owner, id: &TaskId) -> Option<Task> {
-        self.kept().tasks.get(id).map(|(task, _)| task).filter(|task| &task.owner == owner).cloned()
+        self.kept()
+            .tasks
+            .get(id)
+            .map(|(task, _)| task)
+            .filter(|task| &task.owner == owner)
+            .cloned()
     }
 
     fn open_on(&self, owner: &Owner, target: &TargetName, now: u64) -> Option<Task> {
@@ -165,7 +172,12 @@ impl Store for Memory {
 
     fn close(&self, owner: &Owner, id: &TaskId) -> Option<Task> {
         let mut kept = self.kept();
-        let task = kept.tasks.get(id).map(|(task, _)| task).filter(|task| &task.owner == owner).cloned()?;
+        let task = kept
+            .tasks
+            .get(id)
+            .map(|(task, _)| task)
+            .filter(|task| &task.owner == owner)
+            .cloned()?;
         if task.closed { Some(task) } else { kept.end(id) }
     }
 
@@ -180,20 +192,33 @@ impl Store for Memory {
 
     fn settle(&self, task: &TaskId, request: &RequestId, status: Status, code: Option<Code>) {
         let mut kept = self.kept();
-        let found = kept.tasks.get_mut(task).and_then(|(_, requests)| requests.iter_mut().rev().find(|one| &one.id == request));
+        let found = kept
+            .tasks
+            .get_mut(task)
+            .and_then(|(_, requests)| requests.iter_mut().rev().find(|one| &one.id == request));
         if let Some(found) = found {
             found.end = Some((status, code));
         }
     }
 
     fn requests(&self, task: &TaskId) -> Vec<Request> {
-        self.kept().tasks.get(task).map(|(_, requests)| requests.iter().cloned().collect()).unwrap_or_default()
+        self.kept()
+            .tasks
+            .get(task)
+            .map(|(_, requests)| requests.iter().cloned().collect())
+            .unwrap_or_default()
     }
 
     fn expire(&self, now: u64) -> Vec<Task> {
         let mut kept = self.kept();
         let ended = |task: &Task| !task.closed && now >= task.ends;
-        let ids: Vec<TaskId> = kept.tasks.values().map(|(task, _)| task).filter(|task| ended(task)).map(|task| task.id.clone()).collect();
+        let ids: Vec<TaskId> = kept
+            .tasks
+            .values()
+            .map(|(task, _)| task)
+            .filter(|task| ended(task))
+            .map(|task| task.id.clone())
+            .collect();
         ids.iter().filter_map(|id| kept.end(id)).collect()
     }
 }
@@ -203,7 +228,10 @@ mod tests {
     use super::*;
 
     fn owner(person: &str) -> Owner {
-        Owner { person: person.parse().unwrap(), brain: "claude".parse().unwrap() }
+        Owner {
+            person: person.parse().unwrap(),
+            brain: "claude".parse().unwrap(),
+        }
     }
 
     fn task(number: u32, person: &str, opened: u64) -> Task {
@@ -239,9 +267,15 @@ mod tests {
         for (number, opened) in [(1, 0), (2, 10), (3, 10)] {
             store.open(task(number, "alice", opened), 0).unwrap();
         }
-        assert_eq!(store.open_on(&owner("alice"), &web, 20).unwrap().id, task(3, "alice", 0).id);
+        assert_eq!(
+            store.open_on(&owner("alice"), &web, 20).unwrap().id,
+            task(3, "alice", 0).id
+        );
         store.close(&owner("alice"), &task(3, "alice", 0).id).unwrap();
-        assert_eq!(store.open_on(&owner("alice"), &web, 20).unwrap().id, task(2, "alice", 0).id);
+        assert_eq!(
+            store.open_on(&owner("alice"), &web, 20).unwrap().id,
+            task(2, "alice", 0).id
+        );
         assert!(store.open_on(&owner("alice"), &web, 110).is_none());
         assert!(store.open_on(&owner("alice"), &"web-2".parse().unwrap(), 20).is_none());
         assert!(store.open_on(&owner("bob"), &web, 20).is_none());
@@ -266,8 +300,12 @@ mod tests {
         let id = task(1000, "alice", 0).id;
         for number in 0..1000 {
             let request_id: RequestId = format!("0192e4a0-7f00-7000-8000-{number:012x}").parse().unwrap();
-            let request =
-                Request { id: request_id.clone(), target: "web-1".parse().unwrap(), action: "tail_log".parse().unwrap(), end: None };
+            let request = Request {
+                id: request_id.clone(),
+                target: "web-1".parse().unwrap(),
+                action: "tail_log".parse().unwrap(),
+                end: None,
+            };
             store.begin(&id, request);
             store.settle(&id, &request_id, Status::Ok, None);
         }

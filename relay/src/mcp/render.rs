@@ -54,8 +54,16 @@ mod tests {
 
     #[test]
     fn ordinary_text_is_left_alone() {
-        for text in ["", "plain\tline\nnext", "größer 日本語 Ω 🚀 naïve", "back\\slash \"quotes\" <b>&amp;"] {
-            assert!(matches!(visible(text), std::borrow::Cow::Borrowed(same) if same == text), "{text:?}");
+        for text in [
+            "",
+            "plain\tline\nnext",
+            "größer 日本語 Ω 🚀 naïve",
+            "back\\slash \"quotes\" <b>&amp;",
+        ] {
+            assert!(
+                matches!(visible(text), std::borrow::Cow::Borrowed(same) if same == text),
+                "{text:?}"
+            );
         }
     }
 
@@ -80,7 +88,9 @@ mod tests {
 
     #[test]
     fn no_control_or_format_character_survives() {
-        let every: String = ('\0'..=char::MAX).filter(|c| c.is_control() && *c != '\n' && *c != '\t').collect();
+        let every: String = ('\0'..=char::MAX)
+            .filter(|c| c.is_control() && *c != '\n' && *c != '\t')
+            .collect();
         assert!(visible(&every).bytes().all(|byte| (b' '..=b'~').contains(&byte)));
     }
 }

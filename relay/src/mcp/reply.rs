@@ -16,12 +16,16 @@ use crate::store::Request;
 /// A reply as a result.
 pub(super) fn answered(reply: &Reply) -> CallToolResult {
     match reply {
-        Reply::Targets(targets) => result(json!({ "targets": targets.iter().map(listed).collect::<Vec<_>>() }), false),
+        Reply::Targets(targets) => result(
+            json!({ "targets": targets.iter().map(listed).collect::<Vec<_>>() }),
+            false,
+        ),
         Reply::Opened(task) => result(opened(task), false),
         Reply::Status(task) => result(status(task), false),
-        Reply::Closed { task, sessions, record } => {
-            result(json!({ "task_id": task.as_str(), "closed": true, "sessions_closed": sessions, "record": record }), false)
-        }
+        Reply::Closed { task, sessions, record } => result(
+            json!({ "task_id": task.as_str(), "closed": true, "sessions_closed": sessions, "record": record }),
+            false,
+        ),
         Reply::Done(act) => result(done(act), act.status != Status::Ok),
         Reply::Server(server) => result(server_view(server), false),
     }
@@ -36,16 +40,35 @@ pub(super) fn refused(refusal: &Refusal) -> CallToolResult {
         "next": refusal.next(),
         "refused_by": refusal.by.as_str(),
     });
-    put(&mut content, "task_id", refusal.about.task.as_ref().map(|id| id.as_str().into()));
-    put(&mut content, "request_id", refusal.about.request.as_ref().map(|id| id.as_str().into()));
+    put(
+        &mut content,
+        "task_id",
+        refusal.about.task.as_ref().map(|id| id.as_str().into()),
+    );
+    put(
+        &mut content,
+        "request_id",
+        refusal.about.request.as_ref().map(|id| id.as_str().into()),
+    );
     put(&mut content, "record", refusal.record.map(Value::from));
-    put(&mut content, "untrusted", refusal.untrusted.as_ref().map(|text| json!({ "message": visible(text) })));
+    put(
+        &mut content,
+        "untrusted",
+        refusal
+            .untrusted
+            .as_ref()
+            .map(|text| json!({ "message": visible(text) })),
+    );
     result(content, true)
 }
 
 fn result(content: Value, is_error: bool) -> CallToolResult {
     let text = ContentBlock::text(content.to_string());
-    let mut result = if is_error { CallToolResult::error(vec![text]) } else { CallToolResult::success(vec![text]) };
+    let mut result = if is_error {
+        CallToolResult::error(vec![text])
+    } else {
+        CallToolResult::success(vec![text])
+    };
     result.structured_content = Some(content);
     result
 }
@@ -59,7 +82,11 @@ fn put(content: &mut Value, key: &str, value: Option<Value>) {
 
 fn listed(target: &Listed) -> Value {
     let mut content = json!({ "target": target.target.as_str(), "labels": target.labels });
-    put(&mut content, "task_id", target.task.as_ref().map(|id| id.as_str().into()));
+    put(
+        &mut content,
+        "task_id",
+        target.task.as_ref().map(|id| id.as_str().into()),
+    );
     content
 }
 
@@ -101,13 +128,21 @@ fn request(request: &Request) -> Value {
         "action": request.action.as_str(),
         "status": status,
     });
-    put(&mut content, "code", request.end.and_then(|(_, code)| code).map(|code| code.as_str().into()));
+    put(
+        &mut content,
+        "code",
+        request.end.and_then(|(_, code)| code).map(|code| code.as_str().into()),
+    );
     content
 }
 
 fn done(act: &Done) -> Value {
     let mut untrusted = json!({ "output": visible(&act.output), "stderr": visible(&act.stderr) });
-    put(&mut untrusted, "message", act.message.as_deref().map(|text| visible(text).into()));
+    put(
+        &mut untrusted,
+        "message",
+        act.message.as_deref().map(|text| visible(text).into()),
+    );
     let mut content = json!({
         "task_id": act.task.as_str(),
         "request_id": act.request.as_str(),
@@ -122,7 +157,11 @@ fn done(act: &Done) -> Value {
     });
     put(&mut content, "exit_code", act.exit_code.map(Value::from));
     put(&mut content, "record", act.record.map(Value::from));
-    put(&mut content, "manifest_differs", act.manifest_differs.then_some(Value::Bool(true)));
+    put(
+        &mut content,
+        "manifest_differs",
+        act.manifest_differs.then_some(Value::Bool(true)),
+    );
     if let Some(code) = act.code {
         let about = About {
             task: Some(act.task.clone()),
@@ -152,9 +191,17 @@ fn server_view(server: &ServerView) -> Value {
         "ca": ca,
         "boundary_missing": server.boundary_missing,
     });
-    put(&mut content, "person", server.person.as_ref().map(|person| person.as_str().into()));
+    put(
+        &mut content,
+        "person",
+        server.person.as_ref().map(|person| person.as_str().into()),
+    );
     let head = server.head.as_ref();
-    put(&mut content, "log", head.map(|head| json!({ "log": head.log.as_str(), "seq": head.seq, "hash": head.hash.as_str() })));
+    put(
+        &mut content,
+        "log",
+        head.map(|head| json!({ "log": head.log.as_str(), "seq": head.seq, "hash": head.hash.as_str() })),
+    );
     content
 }
 
@@ -202,8 +249,16 @@ pub(super) fn schema(tool: &str) -> JsonObject {
                 "manifest_differs": { "type": "boolean" }, "record": number, "untrusted": untrusted,
             }),
             vec![
-                "task_id", "request_id", "target", "action", "status", "duration_ms", "truncated", "output_bytes",
-                "encoding", "untrusted",
+                "task_id",
+                "request_id",
+                "target",
+                "action",
+                "status",
+                "duration_ms",
+                "truncated",
+                "output_bytes",
+                "encoding",
+                "untrusted",
             ],
         ),
     };
@@ -267,7 +322,10 @@ mod tests {
 
     #[test]
     fn tool_output_injection_stays_in_the_untrusted_fields() {
-        let refusal = Refusal { untrusted: canary().message, ..Refusal::new(Code::PathRefused, &About::default()) };
+        let refusal = Refusal {
+            untrusted: canary().message,
+            ..Refusal::new(Code::PathRefused, &About::default())
+        };
         for result in [answered(&Reply::Done(Box::new(canary()))), refused(&refusal)] {
             let content = result.structured_content.unwrap();
             assert!(content["untrusted"].to_string().contains("ZXCV"));
@@ -288,12 +346,26 @@ mod tests {
             assert!(validator.is_valid(&content), "{tool}: {content}");
         };
         check("tail_log", answered(&Reply::Done(Box::new(canary()))));
-        for tool in ["list_targets", "open_task", "task_status", "close_task", "tail_log", "server_info"] {
+        for tool in [
+            "list_targets",
+            "open_task",
+            "task_status",
+            "close_task",
+            "tail_log",
+            "server_info",
+        ] {
             check(tool, refused_with(Code::Capacity));
         }
         check("list_targets", answered(&Reply::Targets(Vec::new())));
         let task = canary().task;
-        check("close_task", answered(&Reply::Closed { task: task.clone(), sessions: 1, record: 2 }));
+        check(
+            "close_task",
+            answered(&Reply::Closed {
+                task: task.clone(),
+                sessions: 1,
+                record: 2,
+            }),
+        );
         let view = Opened {
             task: task.clone(),
             ends: 1,

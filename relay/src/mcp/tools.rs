@@ -34,8 +34,13 @@ impl Tools {
     #[must_use]
     pub fn new(catalogue: &Catalogue) -> Self {
         let mut list = vec![
-            tool("list_targets", "List targets", "Lists the targets by name, with labels and your open task on each.", &[])
-                .annotate(reads().open_world(false)),
+            tool(
+                "list_targets",
+                "List targets",
+                "Lists the targets by name, with labels and your open task on each.",
+                &[],
+            )
+            .annotate(reads().open_world(false)),
             tool(
                 "open_task",
                 "Open a task",
@@ -43,7 +48,13 @@ impl Tools {
                  It ends with close_task, or by itself after 8 hours.",
                 &[("reason", reason(), true), ("targets", targets(), true)],
             )
-            .annotate(ToolAnnotations::new().read_only(false).destructive(false).idempotent(false).open_world(false)),
+            .annotate(
+                ToolAnnotations::new()
+                    .read_only(false)
+                    .destructive(false)
+                    .idempotent(false)
+                    .open_world(false),
+            ),
             tool(
                 "task_status",
                 "Show a task",
@@ -57,7 +68,13 @@ impl Tools {
                 "Ends a task: its sessions are closed and its keys forgotten.",
                 &[("task_id", task_id(), true)],
             )
-            .annotate(ToolAnnotations::new().read_only(false).destructive(false).idempotent(true).open_world(false)),
+            .annotate(
+                ToolAnnotations::new()
+                    .read_only(false)
+                    .destructive(false)
+                    .idempotent(true)
+                    .open_world(false),
+            ),
         ];
         let mut actions = BTreeSet::new();
         for name in ACTIONS.iter().filter_map(|name| name.parse::<ActionName>().ok()) {
@@ -80,7 +97,10 @@ impl Tools {
             let schema = reply::schema(&tool.name);
             tool.with_raw_output_schema(Arc::new(schema))
         });
-        Self { list: list.collect(), actions }
+        Self {
+            list: list.collect(),
+            actions,
+        }
     }
 
     /// What `tools/list` answers: the same to everybody, always.
@@ -94,19 +114,31 @@ impl Tools {
     /// # Errors
     /// A refusal that names everything that is wrong with the arguments.
     pub fn call(&self, name: &str, arguments: Map<String, Value>) -> Result<Call, Refusal> {
-        let mut fields = Fields { map: arguments, faults: Vec::new() };
+        let mut fields = Fields {
+            map: arguments,
+            faults: Vec::new(),
+        };
         match name {
             "list_targets" => fields.finish(Call::ListTargets),
             "server_info" => fields.finish(Call::ServerInfo),
             "open_task" => {
                 let reason = fields.required("reason");
                 let targets = fields.targets();
-                let call = reason.zip(targets).map(|(reason, targets)| Call::OpenTask { reason, targets });
+                let call = reason
+                    .zip(targets)
+                    .map(|(reason, targets)| Call::OpenTask { reason, targets });
                 fields.finish_some(call, About::default())
             }
-            "task_status" => fields.task(true).and_then(|task| fields.finish_some(task.map(|task| Call::TaskStatus { task }), About::default())),
-            "close_task" => fields.task(true).and_then(|task| fields.finish_some(task.map(|task| Call::CloseTask { task }), About::default())),
-            name => match ActionName::from_str(name).ok().filter(|name| self.actions.contains(name)) {
+            "task_status" => fields
+                .task(true)
+                .and_then(|task| fields.finish_some(task.map(|task| Call::TaskStatus { task }), About::default())),
+            "close_task" => fields
+                .task(true)
+                .and_then(|task| fields.finish_some(task.map(|task| Call::CloseTask { task }), About::default())),
+            name => match ActionName::from_str(name)
+                .ok()
+                .filter(|name| self.actions.contains(name))
+            {
                 Some(action) => fields.act(action),
                 None => Err(Refusal::new(Code::UnknownTool, &About::default())),
             },
@@ -152,13 +184,18 @@ impl Fields {
 
     fn targets(&mut self) -> Option<Vec<TargetName>> {
         let Some(Value::Array(items)) = self.map.remove("targets") else {
-            self.faults.push("targets: must be a list of names from list_targets".to_owned());
+            self.faults
+                .push("targets: must be a list of names from list_targets".to_owned());
             return None;
         };
         let names: Option<Vec<TargetName>> = items.iter().map(|item| item.as_str()?.parse().ok()).collect();
-        let distinct = names.as_ref().map_or(0, |names| names.iter().collect::<BTreeSet<_>>().len());
+        let distinct = names
+            .as_ref()
+            .map_or(0, |names| names.iter().collect::<BTreeSet<_>>().len());
         if names.is_none() || distinct != items.len() || !(1..=TARGETS).contains(&items.len()) {
-            self.faults.push(format!("targets: must be 1 to {TARGETS} names from list_targets, each once"));
+            self.faults.push(format!(
+                "targets: must be 1 to {TARGETS} names from list_targets, each once"
+            ));
             return None;
         }
         names
@@ -167,9 +204,10 @@ impl Fields {
     /// A task id that is none is answered like one that is nobody's.
     fn task(&mut self, required: bool) -> Result<Option<TaskId>, Refusal> {
         match self.map.remove("task_id") {
-            Some(Value::String(text)) => {
-                text.parse().map(Some).map_err(|_| Refusal::new(Code::UnknownTask, &About::default()))
-            }
+            Some(Value::String(text)) => text
+                .parse()
+                .map(Some)
+                .map_err(|_| Refusal::new(Code::UnknownTask, &About::default())),
             Some(_) => {
                 self.faults.push("task_id: must be a string".to_owned());
                 Ok(None)
@@ -189,8 +227,23 @@ impl Fields {
         let reason = self.optional("reason");
         // What is left are the action's own arguments: the manifest's schema is closed and judges them.
         let args = std::mem::take(&mut self.map);
-        let about = About { action: Some(action.clone()), target: target.clone(), ..About::default() };
-        self.finish_some(target.map(|target| Call::Act(Act { action, target, task, reason, args })), about)
+        let about = About {
+            action: Some(action.clone()),
+            target: target.clone(),
+            ..About::default()
+        };
+        self.finish_some(
+            target.map(|target| {
+                Call::Act(Act {
+                    action,
+                    target,
+                    task,
+                    reason,
+                    args,
+                })
+            }),
+            about,
+        )
     }
 
     fn finish(self, call: Call) -> Result<Call, Refusal> {
@@ -199,7 +252,10 @@ impl Fields {
 
     fn finish_some(mut self, call: Option<Call>, about: About) -> Result<Call, Refusal> {
         for key in self.map.keys() {
-            self.faults.push(format!("{}: is not an argument of this tool", audit::show::ascii(key, 64)));
+            self.faults.push(format!(
+                "{}: is not an argument of this tool",
+                audit::show::ascii(key, 64)
+            ));
         }
         match call {
             Some(call) if self.faults.is_empty() => Ok(call),
@@ -209,7 +265,10 @@ impl Fields {
 }
 
 fn reads() -> ToolAnnotations {
-    ToolAnnotations::new().read_only(true).destructive(false).idempotent(true)
+    ToolAnnotations::new()
+        .read_only(true)
+        .destructive(false)
+        .idempotent(true)
 }
 
 /// A tool whose input is a closed object of these properties.
@@ -304,7 +363,14 @@ mod tests {
         let tools = tools();
         let names: Vec<&str> = tools.list().iter().map(|tool| tool.name.as_ref()).collect();
         let expected = [
-            "list_targets", "open_task", "task_status", "close_task", "tail_log", "read_file", "check_health", "server_info",
+            "list_targets",
+            "open_task",
+            "task_status",
+            "close_task",
+            "tail_log",
+            "read_file",
+            "check_health",
+            "server_info",
         ];
         assert_eq!(names, expected);
         for tool in tools.list() {
@@ -321,7 +387,10 @@ mod tests {
 
     #[test]
     fn arguments_become_a_call() {
-        let Ok(Call::Act(act)) = call("tail_log", json!({ "target": "web-1", "reason": "why", "path": "/var/log/x" })) else {
+        let Ok(Call::Act(act)) = call(
+            "tail_log",
+            json!({ "target": "web-1", "reason": "why", "path": "/var/log/x" }),
+        ) else {
             panic!("an act")
         };
         assert_eq!(act.target.as_str(), "web-1");
@@ -337,23 +406,67 @@ mod tests {
     fn everything_wrong_with_the_arguments_is_named_at_once() {
         let table = [
             ("list_targets", json!({ "all": true }), Code::ArgumentsInvalid, "all:"),
-            ("open_task", json!({}), Code::ArgumentsInvalid, "reason: is missing; targets:"),
-            ("open_task", json!({ "reason": "why", "targets": [] }), Code::ArgumentsInvalid, "targets:"),
-            ("open_task", json!({ "reason": "why", "targets": ["a", "a"] }), Code::ArgumentsInvalid, "targets:"),
-            ("open_task", json!({ "reason": "two\nlines", "targets": ["a"] }), Code::ArgumentsInvalid, "reason:"),
-            ("open_task", json!({ "reason": "why", "targets": vec!["a"; 65] }), Code::ArgumentsInvalid, "targets:"),
+            (
+                "open_task",
+                json!({}),
+                Code::ArgumentsInvalid,
+                "reason: is missing; targets:",
+            ),
+            (
+                "open_task",
+                json!({ "reason": "why", "targets": [] }),
+                Code::ArgumentsInvalid,
+                "targets:",
+            ),
+            (
+                "open_task",
+                json!({ "reason": "why", "targets": ["a", "a"] }),
+                Code::ArgumentsInvalid,
+                "targets:",
+            ),
+            (
+                "open_task",
+                json!({ "reason": "two\nlines", "targets": ["a"] }),
+                Code::ArgumentsInvalid,
+                "reason:",
+            ),
+            (
+                "open_task",
+                json!({ "reason": "why", "targets": vec!["a"; 65] }),
+                Code::ArgumentsInvalid,
+                "targets:",
+            ),
             ("task_status", json!({}), Code::ArgumentsInvalid, "task_id: is missing"),
             ("task_status", json!({ "task_id": "latest" }), Code::UnknownTask, ""),
-            ("tail_log", json!({ "path": "/var/log/x" }), Code::ArgumentsInvalid, "target: is missing"),
-            ("tail_log", json!({ "target": "; rm -rf /" }), Code::ArgumentsInvalid, "target:"),
-            ("tail_log", json!({ "target": "web-1", "task_id": 7 }), Code::ArgumentsInvalid, "task_id:"),
+            (
+                "tail_log",
+                json!({ "path": "/var/log/x" }),
+                Code::ArgumentsInvalid,
+                "target: is missing",
+            ),
+            (
+                "tail_log",
+                json!({ "target": "; rm -rf /" }),
+                Code::ArgumentsInvalid,
+                "target:",
+            ),
+            (
+                "tail_log",
+                json!({ "target": "web-1", "task_id": 7 }),
+                Code::ArgumentsInvalid,
+                "task_id:",
+            ),
             ("bash", json!({}), Code::UnknownTool, ""),
             ("run_action", json!({}), Code::UnknownTool, ""),
         ];
         for (name, arguments, code, words) in table {
             let refusal = call(name, arguments.clone()).unwrap_err();
             assert_eq!(refusal.code, code, "{name} {arguments}");
-            assert!(refusal.message.contains(words), "{name} {arguments}: {}", refusal.message);
+            assert!(
+                refusal.message.contains(words),
+                "{name} {arguments}: {}",
+                refusal.message
+            );
         }
     }
 }

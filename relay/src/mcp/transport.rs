@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use rmcp::RoleServer;
 use rmcp::model::{
-    ClientJsonRpcMessage, ClientNotification, ClientRequest, ErrorCode, ErrorData, JsonRpcMessage, RequestId, ServerJsonRpcMessage,
-    ServerResult,
+    ClientJsonRpcMessage, ClientNotification, ClientRequest, ErrorCode, ErrorData, JsonRpcMessage, RequestId,
+    ServerJsonRpcMessage, ServerResult,
 };
 use rmcp::transport::Transport;
 use serde::Deserialize;
@@ -133,7 +133,11 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> LineTransport<S> {
         let Ok(envelope) = serde_json::from_slice::<Envelope<'_>>(&line) else {
             return self.bad_line(Code::LineMalformed, ErrorCode::PARSE_ERROR);
         };
-        let why = if envelope.method.as_deref() == Some("tools/call") { check_arguments(envelope.params) } else { None };
+        let why = if envelope.method.as_deref() == Some("tools/call") {
+            check_arguments(envelope.params)
+        } else {
+            None
+        };
         let Ok(mut message) = serde_json::from_slice::<ClientJsonRpcMessage>(&line) else {
             // A notification that we do not know is nobody's business; a request deserves an answer.
             if envelope._id.is_none() && envelope.method.is_some() {
@@ -148,7 +152,7 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> LineTransport<S> {
                 }
                 let id = request.id.clone();
                 let is_call = matches!(request.request, ClientRequest::CallToolRequest(_));
-                if let Err(answer) = self.admit(&id, is_call) {
+                if let Some(answer) = self.turn_away(&id, is_call) {
                     self.send_now(answer, None);
                     return None;
                 }
@@ -166,22 +170,23 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> LineTransport<S> {
         Some(message)
     }
 
-    /// Counts a request in, or says why it has no place.
-    fn admit(&self, id: &RequestId, is_call: bool) -> Result<(), ServerJsonRpcMessage> {
+    /// Counts a request in, or gives the answer that says why it has no place.
+    fn turn_away(&self, id: &RequestId, is_call: bool) -> Option<ServerJsonRpcMessage> {
         let mut ids = self.on_their_way.ids();
         if ids.contains(id) {
             let error = ErrorData::invalid_request("a request of this id is on its way", None);
-            return Err(JsonRpcMessage::error(error, None));
+            return Some(JsonRpcMessage::error(error, None));
         }
         if ids.len() < AT_ONCE {
             ids.insert(id.clone());
-            return Ok(());
+            return None;
         }
-        Err(if is_call {
+        Some(if is_call {
             let result = reply::refused_with(Code::Capacity);
             JsonRpcMessage::response(ServerResult::CallToolResult(result), id.clone())
         } else {
-            JsonRpcMessage::error(ErrorData::internal_error("too many requests are on their way", None), Some(id.clone()))
+            let error = ErrorData::internal_error("too many requests are on their way", None);
+            JsonRpcMessage::error(error, Some(id.clone()))
         })
     }
 
@@ -215,7 +220,10 @@ fn check_arguments(params: Option<&RawValue>) -> Option<String> {
     checked.err().map(|error| audit::show::ascii(&error.to_string(), 200))
 }
 
-async fn write<S: AsyncWrite>(half: &tokio::sync::Mutex<WriteHalf<S>>, message: &ServerJsonRpcMessage) -> io::Result<()> {
+async fn write<S: AsyncWrite>(
+    half: &tokio::sync::Mutex<WriteHalf<S>>,
+    message: &ServerJsonRpcMessage,
+) -> io::Result<()> {
     let mut line = serde_json::to_vec(message)?;
     line.push(b'\n');
     let mut half = half.lock().await;
@@ -223,7 +231,9 @@ async fn write<S: AsyncWrite>(half: &tokio::sync::Mutex<WriteHalf<S>>, message: 
         half.write_all(&line).await?;
         half.flush().await
     };
-    tokio::time::timeout(WRITE, written).await.map_err(|_| io::ErrorKind::TimedOut)?
+    tokio::time::timeout(WRITE, written)
+        .await
+        .map_err(|_| io::ErrorKind::TimedOut)?
 }
 
 impl<S: AsyncRead + AsyncWrite + Send + 'static> Transport<RoleServer> for LineTransport<S> {
@@ -274,6 +284,8 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Transport<RoleServer> for LineT
 
     async fn close(&mut self) -> io::Result<()> {
         let mut half = self.write.lock().await;
-        tokio::time::timeout(WRITE, half.shutdown()).await.map_err(|_| io::ErrorKind::TimedOut)?
+        tokio::time::timeout(WRITE, half.shutdown())
+            .await
+            .map_err(|_| io::ErrorKind::TimedOut)?
     }
 }

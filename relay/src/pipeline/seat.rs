@@ -24,13 +24,17 @@ impl Relay {
     pub(super) async fn session(&self, seat: &Seat, about: &About) -> Result<(Arc<Session>, Issued), Refusal> {
         let mut held = seat.held.lock().await;
         if held.issued.valid_before < (self.now)().saturating_add(SHORTEST_S) {
-            self.renew(seat, &mut held).await.map_err(|error| Refusal::issuer(error, about))?;
+            self.renew(seat, &mut held)
+                .await
+                .map_err(|error| Refusal::issuer(error, about))?;
             seat.changed.notify_one();
         }
         if let Some(session) = held.session.as_ref().filter(|session| session.is_alive()) {
             return Ok((Arc::clone(session), held.issued.clone()));
         }
-        let host = self.host(&seat.target).ok_or_else(|| Refusal::new(Code::UnknownTarget, about))?;
+        let host = self
+            .host(&seat.target)
+            .ok_or_else(|| Refusal::new(Code::UnknownTarget, about))?;
         let login = Login {
             task: &seat.task,
             host: &host,
@@ -39,7 +43,9 @@ impl Relay {
             receipt_key: &held.issued.receipt_key,
             now: self.now,
         };
-        let session = Session::open(&login).await.map_err(|error| Refusal::session(&error, about))?;
+        let session = Session::open(&login)
+            .await
+            .map_err(|error| Refusal::session(&error, about))?;
         if self.seats.find(&seat.task, &seat.target).is_none() {
             return Err(Refusal::new(Code::TaskEnded, about));
         }
@@ -50,7 +56,10 @@ impl Relay {
 
     /// Asks the CA for the next certificate of the same key, and presents it where a session stands.
     async fn renew(&self, seat: &Seat, held: &mut Held) -> Result<(), issuer::Error> {
-        held.issued = self.issuer.renew_task(&seat.task, &seat.target, seat.key.public()).await?;
+        held.issued = self
+            .issuer
+            .renew_task(&seat.task, &seat.target, seat.key.public())
+            .await?;
         held.since = (self.now)();
         if let Some(session) = held.session.take_if(|session| !session.is_alive()) {
             session.close("it is over");
@@ -101,16 +110,22 @@ async fn until_due(relay: &Weak<Relay>, seat: &Weak<Seat>) -> Option<Duration> {
     let (relay, seat) = (relay.upgrade()?, seat.upgrade()?);
     let held = seat.held.lock().await;
     let life = held.issued.valid_before.saturating_sub(held.since);
-    Some(Duration::from_secs((held.since + life * 2 / 3).saturating_sub((relay.now)())))
+    Some(Duration::from_secs(
+        (held.since + life * 2 / 3).saturating_sub((relay.now)()),
+    ))
 }
 
 async fn refresh(relay: &Weak<Relay>, seat: &Weak<Seat>) -> Fresh {
-    let (Some(relay), Some(seat)) = (relay.upgrade(), seat.upgrade()) else { return Fresh::Gone };
+    let (Some(relay), Some(seat)) = (relay.upgrade(), seat.upgrade()) else {
+        return Fresh::Gone;
+    };
     if relay.seats.find(&seat.task, &seat.target).is_none() {
         return Fresh::Gone;
     }
     let mut held = seat.held.lock().await;
-    let Err(error) = relay.renew(&seat, &mut held).await else { return Fresh::Renewed };
+    let Err(error) = relay.renew(&seat, &mut held).await else {
+        return Fresh::Renewed;
+    };
     tracing::warn!(task = %seat.task, target_name = %seat.target, %error, "no new certificate");
     let left = Duration::from_secs(held.issued.valid_before.saturating_sub((relay.now)()));
     if left > AGAIN && !matches!(error, issuer::Error::Refused { .. }) {

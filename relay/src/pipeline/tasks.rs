@@ -22,12 +22,20 @@ impl Relay {
         reason: Reason,
         targets: Vec<TargetName>,
     ) -> Result<Opened, Refusal> {
-        let about = About { target: targets.first().cloned(), ..About::default() };
-        if targets.iter().any(|target| self.inventory.find(target.as_str()).is_none()) {
+        let about = About {
+            target: targets.first().cloned(),
+            ..About::default()
+        };
+        if targets
+            .iter()
+            .any(|target| self.inventory.find(target.as_str()).is_none())
+        {
             return Err(Refusal::new(Code::UnknownTarget, &About::default()));
         }
-        let id: TaskId =
-            uuid::Uuid::now_v7().to_string().parse().map_err(|_| Refusal::new(Code::Internal, &about))?;
+        let id: TaskId = uuid::Uuid::now_v7()
+            .to_string()
+            .parse()
+            .map_err(|_| Refusal::new(Code::Internal, &about))?;
         let now = (self.now)();
         let task = Task {
             id: id.clone(),
@@ -43,7 +51,13 @@ impl Relay {
             let detail = "too many tasks are open; close_task ends one, and task ids are in list_targets";
             Refusal::because(Code::Capacity, detail, &about)
         })?;
-        let mut opened = Opened { task: id.clone(), ends: task.ends, targets: Vec::new(), refused: Vec::new(), record: 0 };
+        let mut opened = Opened {
+            task: id.clone(),
+            ends: task.ends,
+            targets: Vec::new(),
+            refused: Vec::new(),
+            record: 0,
+        };
         let mut first = None;
         for target in targets {
             match self.open_on(requester, &task, &target).await {
@@ -75,7 +89,10 @@ impl Relay {
         task: &Task,
         target: &TargetName,
     ) -> Result<(u64, u64), Refusal> {
-        let about = About { target: Some(target.clone()), ..About::default() };
+        let about = About {
+            target: Some(target.clone()),
+            ..About::default()
+        };
         let key = new_key().map_err(|_| Refusal::new(Code::Internal, &about))?;
         let issued = self
             .issuer
@@ -89,7 +106,11 @@ impl Relay {
             target: Some(target.clone()),
             ..Draft::new(Event::Open)
         };
-        let head = self.records.append(draft).await.map_err(|error| Refusal::log(&error, &about))?;
+        let head = self
+            .records
+            .append(draft)
+            .await
+            .map_err(|error| Refusal::log(&error, &about))?;
         let ends = issued.task_ends;
         let seat = Arc::new(Seat::new(task.id.clone(), target.clone(), key, issued, (self.now)()));
         self.seats.take(Arc::clone(&seat));
@@ -128,10 +149,20 @@ impl Relay {
             .store
             .close(&Self::owner(requester), id)
             .ok_or_else(|| Refusal::new(Code::UnknownTask, &About::default()))?;
-        let about = About { task: Some(task.id.clone()), ..About::default() };
+        let about = About {
+            task: Some(task.id.clone()),
+            ..About::default()
+        };
         let seats = self.give_up(self.seats.leave(id), "the task was closed").await;
-        let record = self.record_close(&task, "closed by its owner").await.map_err(|error| Refusal::log(&error, &about))?;
-        Ok(Reply::Closed { task: task.id, sessions: seats, record })
+        let record = self
+            .record_close(&task, "closed by its owner")
+            .await
+            .map_err(|error| Refusal::log(&error, &about))?;
+        Ok(Reply::Closed {
+            task: task.id,
+            sessions: seats,
+            record,
+        })
     }
 
     /// Ends tasks whose time is up, and records what waits to be recorded. Called every few seconds.

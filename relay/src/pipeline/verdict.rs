@@ -21,14 +21,21 @@ pub(super) struct Verified {
 
 /// Verifies an answer, or says what does not hold.
 pub(super) fn verify(answer: Answer, key: &PublicKey, request: &Digest) -> Result<Verified, &'static str> {
-    answer.outcome.verify(key, sshsig::OUTCOME).map_err(|_| "the signature is not the target's")?;
+    answer
+        .outcome
+        .verify(key, sshsig::OUTCOME)
+        .map_err(|_| "the signature is not the target's")?;
     let outcome = Outcome::parse(answer.outcome.payload.as_bytes()).map_err(|_| "the Outcome cannot be read")?;
     if &outcome.request_sha256 != request {
         return Err("it answers another request");
     }
     let output = beside(outcome.output.as_ref(), answer.output)?;
     let stderr = beside(outcome.stderr.as_ref(), answer.stderr)?;
-    Ok(Verified { outcome, output, stderr })
+    Ok(Verified {
+        outcome,
+        output,
+        stderr,
+    })
 }
 
 /// The text beside an Outcome is the one whose hash stands in it.
@@ -60,12 +67,20 @@ pub(super) fn refusal(verified: Verified, certificate_refused: Option<Code>, abo
         code = certificate_refused.unwrap_or(code);
     }
     let refusal = Refusal::by(RefusedBy::Target, code, format!("failed to {}", code.text()), about);
-    Refusal { untrusted: outcome.message, record: outcome.head.map(|head| head.seq), ..refusal }
+    Refusal {
+        untrusted: outcome.message,
+        record: outcome.head.map(|head| head.seq),
+        ..refusal
+    }
 }
 
 /// What the caller gets.
 pub(super) fn done(verified: Verified, task: TaskId, request: RequestId, act: Act) -> Done {
-    let Verified { outcome, output, stderr } = verified;
+    let Verified {
+        outcome,
+        output,
+        stderr,
+    } = verified;
     let truncated = |stream: Option<&Stream>| stream.is_some_and(|stream| stream.truncated);
     Done {
         task,
@@ -130,7 +145,11 @@ mod tests {
     }
 
     fn answer(sealed: Sealed, output: Option<&str>) -> Answer {
-        Answer { outcome: sealed, output: output.map(str::to_owned), stderr: None }
+        Answer {
+            outcome: sealed,
+            output: output.map(str::to_owned),
+            stderr: None,
+        }
     }
 
     #[test]
@@ -142,12 +161,31 @@ mod tests {
         changed.payload = changed.payload.replace("\"exit_code\":0", "\"exit_code\":1");
         assert!(verify(answer(sealed.clone(), Some("hello")), key(1).public(), &request).is_ok());
         let table = [
-            ("another key", verify(answer(sealed.clone(), Some("hello")), key(2).public(), &request)),
-            ("another request", verify(answer(sealed.clone(), Some("hello")), key(1).public(), &Digest::of(b"other"))),
-            ("another output", verify(answer(sealed.clone(), Some("hellp")), key(1).public(), &request)),
+            (
+                "another key",
+                verify(answer(sealed.clone(), Some("hello")), key(2).public(), &request),
+            ),
+            (
+                "another request",
+                verify(
+                    answer(sealed.clone(), Some("hello")),
+                    key(1).public(),
+                    &Digest::of(b"other"),
+                ),
+            ),
+            (
+                "another output",
+                verify(answer(sealed.clone(), Some("hellp")), key(1).public(), &request),
+            ),
             ("no output", verify(answer(sealed, None), key(1).public(), &request)),
-            ("another namespace", verify(answer(hello, Some("hello")), key(1).public(), &request)),
-            ("a changed byte", verify(answer(changed, Some("hello")), key(1).public(), &request)),
+            (
+                "another namespace",
+                verify(answer(hello, Some("hello")), key(1).public(), &request),
+            ),
+            (
+                "a changed byte",
+                verify(answer(changed, Some("hello")), key(1).public(), &request),
+            ),
         ];
         let count = table.len();
         for (name, verdict) in table {

@@ -10,9 +10,9 @@ use std::time::Duration;
 use openssh::certificate::{self, HostTerms};
 use openssh::key::PublicKey;
 use russh::client::{self, ChannelOpenHandle, Config, Handle, Msg};
-use russh::{Channel, ChannelOpenFailure, Disconnect, Preferred, cipher, compression, kex, mac};
 use russh::keys::PublicKeyOrCertificate;
 use russh::keys::ssh_key::{self, Algorithm};
+use russh::{Channel, ChannelOpenFailure, Disconnect, Preferred, cipher, compression, kex, mac};
 use tokio::net::TcpStream;
 use wire::ids::TargetName;
 
@@ -60,7 +60,11 @@ pub(super) struct LoggedIn {
 /// [`Error::Unreachable`], [`Error::HostKeyUnknown`] or [`Error::HostKeyChanged`].
 pub async fn probe(host: &Host, now: fn() -> u64) -> Result<(), Error> {
     let connected = within(CONNECT, "connection", connect(host, now)).await?;
-    LoggedIn { handle: connected.handle }.leave().await;
+    LoggedIn {
+        handle: connected.handle,
+    }
+    .leave()
+    .await;
     Ok(())
 }
 
@@ -68,11 +72,16 @@ pub(super) async fn connect(host: &Host, now: fn() -> u64) -> Result<Connected, 
     let unreachable = |error: std::io::Error| Error::Unreachable(error.kind().to_string());
     let stream = TcpStream::connect(&host.address).await.map_err(unreachable)?;
     let stream = Quick::new(stream).map_err(unreachable)?;
-    let guard = Guard { host: host.clone(), now };
-    let handle = client::connect_stream(config(&host.trust), stream, guard).await.map_err(|stop| match stop {
-        Stop::Host(error) => error,
-        Stop::Ssh(error) => Error::Unreachable(plain(&error)),
-    })?;
+    let guard = Guard {
+        host: host.clone(),
+        now,
+    };
+    let handle = client::connect_stream(config(&host.trust), stream, guard)
+        .await
+        .map_err(|stop| match stop {
+            Stop::Host(error) => error,
+            Stop::Ssh(error) => Error::Unreachable(plain(&error)),
+        })?;
     Ok(Connected { handle })
 }
 
@@ -80,9 +89,17 @@ pub(super) async fn log_in(mut connected: Connected, login: &Login<'_>) -> Resul
     let certificate = certificate::read(login.certificate)
         .map_err(|error| Error::Protocol(format!("the CA's certificate: {error}")))?;
     let key = Arc::new(login.key.private().clone());
-    match connected.handle.authenticate_openssh_cert(wire::LOGIN, key, certificate).await {
-        Ok(result) if result.success() => Ok(LoggedIn { handle: connected.handle }),
-        Ok(_) => Err(Error::LoginRefused("sshd did not accept the task's certificate".to_owned())),
+    match connected
+        .handle
+        .authenticate_openssh_cert(wire::LOGIN, key, certificate)
+        .await
+    {
+        Ok(result) if result.success() => Ok(LoggedIn {
+            handle: connected.handle,
+        }),
+        Ok(_) => Err(Error::LoginRefused(
+            "sshd did not accept the task's certificate".to_owned(),
+        )),
         Err(error) => Err(Error::LoginRefused(plain(&error))),
     }
 }
@@ -156,11 +173,13 @@ impl Guard {
             (Trust::Key(pinned), None) if &pinned.key_data() == shown.public_key().key_data() => Ok(()),
             (Trust::Key(pinned), _) => {
                 let pinned = pinned.fingerprint();
-                Err(Error::HostKeyChanged(format!("pinned is {pinned}, the host shows {fingerprint}")))
+                Err(Error::HostKeyChanged(format!(
+                    "pinned is {pinned}, the host shows {fingerprint}"
+                )))
             }
-            (Trust::Ca(_), None) => {
-                Err(Error::HostKeyUnknown(format!("the host shows the bare key {fingerprint}, not a certificate")))
-            }
+            (Trust::Ca(_), None) => Err(Error::HostKeyUnknown(format!(
+                "the host shows the bare key {fingerprint}, not a certificate"
+            ))),
             (Trust::Ca(ca), Some(shown)) => {
                 let terms = HostTerms {
                     ca,

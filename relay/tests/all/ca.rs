@@ -1,0 +1,105 @@
+//! A CA of a few lines: mints what it is asked for, or says no, and counts.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use grpc::v1::ca_server::{Ca, CaServer};
+use grpc::v1::{DescribeReply, DescribeRequest, OpenTaskRequest, RenewTaskRequest, TaskCertificate};
+use openssh::key::{PublicKey, SigningKey};
+use ssh_key::certificate::{Builder, CertType};
+use tokio::net::UnixListener;
+use tonic::transport::Server;
+use tonic::{Request, Response, Status};
+
+pub(crate) struct Facts {
+    pub(crate) key: SigningKey,
+    pub(crate) receipt: PublicKey,
+    /// Life of a certificate, in seconds.
+    pub(crate) life_s: AtomicU64,
+    /// Renewals are refused.
+    pub(crate) no_renewal: AtomicBool,
+    pub(crate) opened: AtomicUsize,
+    pub(crate) renewed: AtomicUsize,
+}
+
+struct FewLines(Arc<Facts>);
+
+/// Serves at `socket`. Targets whose name begins with `denied` are denied.
+pub(crate) fn serve(socket: &Path, facts: Arc<Facts>) {
+    let listener = UnixListener::bind(socket).unwrap();
+    let incoming = futures(listener);
+    tokio::spawn(
+        Server::builder()
+            .add_service(CaServer::new(FewLines(facts)))
+            .serve_with_incoming(incoming),
+    );
+}
+
+fn futures(listener: UnixListener) -> tokio_stream::wrappers::UnixListenerStream {
+    tokio_stream::wrappers::UnixListenerStream::new(listener)
+}
+
+impl FewLines {
+    fn mint(&self, task: &str, target: &str, key: &str) -> Result<Response<TaskCertificate>, Status> {
+        if target.starts_with("denied") {
+            let mut status = Status::permission_denied("denied");
+            status
+                .metadata_mut()
+                .insert(grpc::CODE, "policy_denied".parse().unwrap());
+            status
+                .metadata_mut()
+                .insert(grpc::MESSAGE, "no policy permits it".parse().unwrap());
+            return Err(status);
+        }
+        let now = relay::serve::now();
+        let (after, before) = (now - 30, now + self.0.life_s.load(Ordering::SeqCst));
+        let key = PublicKey::from_openssh(key).unwrap();
+        let mut builder = Builder::new([7; 16], key.key_data(), after, before).unwrap();
+        builder.serial(7).unwrap();
+        builder.key_id(task).unwrap();
+        builder.cert_type(CertType::User).unwrap();
+        builder.valid_principal(target).unwrap();
+        let certificate = builder.sign(self.0.key.private()).unwrap();
+        Ok(Response::new(TaskCertificate {
+            certificate: certificate.to_openssh().unwrap(),
+            valid_after: after.cast_signed(),
+            valid_before: before.cast_signed(),
+            receipt_key: self.0.receipt.to_openssh(),
+            actions: Vec::new(),
+            policy: "0".repeat(64),
+            opened: now.cast_signed(),
+            ends: now.cast_signed() + 28_800,
+        }))
+    }
+}
+
+#[tonic::async_trait]
+impl Ca for FewLines {
+    async fn describe(&self, _: Request<DescribeRequest>) -> Result<Response<DescribeReply>, Status> {
+        let now = relay::serve::now().cast_signed();
+        Ok(Response::new(DescribeReply {
+            build: "few-lines".into(),
+            relay: "relay-1".into(),
+            now,
+            ..DescribeReply::default()
+        }))
+    }
+
+    async fn open_task(&self, request: Request<OpenTaskRequest>) -> Result<Response<TaskCertificate>, Status> {
+        let request = request.into_inner();
+        self.0.opened.fetch_add(1, Ordering::SeqCst);
+        self.mint(&request.task_id, &request.target, &request.public_key)
+    }
+
+    async fn renew_task(&self, request: Request<RenewTaskRequest>) -> Result<Response<TaskCertificate>, Status> {
+        let request = request.into_inner();
+        self.0.renewed.fetch_add(1, Ordering::SeqCst);
+        let target = if self.0.no_renewal.load(Ordering::SeqCst) {
+            "denied"
+        } else {
+            &request.target
+        };
+        self.mint(&request.task_id, target, &request.public_key)
+    }
+}

@@ -1,0 +1,31 @@
+//! What is shipped for the relay says what the relay does.
+
+const UNIT: &str = include_str!("../../../deploy/relay/writ-relay.service");
+const README: &str = include_str!("../../../deploy/relay/README.md");
+
+#[test]
+fn the_unit_runs_the_relay_as_its_own_account_and_gives_it_nothing() {
+    for line in [
+        "ExecStart=/usr/bin/writ-relay serve",
+        "User=writ-relay",
+        "NoNewPrivileges=yes",
+        "CapabilityBoundingSet=",
+        "ProtectSystem=strict",
+        "MemoryDenyWriteExecute=yes",
+        "RestrictSUIDSGID=yes",
+        "StateDirectoryMode=0700",
+        "LimitCORE=0",
+        "RestartPreventExitStatus=2",
+    ] {
+        assert!(UNIT.lines().any(|found| found == line), "{line}");
+    }
+}
+
+#[test]
+fn the_steps_name_every_folder_of_the_configuration() {
+    let config = relay::config::Config::parse(include_bytes!("../../../deploy/relay/relay.toml")).unwrap();
+    for path in [&config.log_dir, &config.state_dir, &config.inventory, &config.catalogue_dir] {
+        assert!(README.contains(path.to_str().unwrap()), "{}", path.display());
+    }
+    assert!(README.contains(config.socket.parent().unwrap().to_str().unwrap()));
+}

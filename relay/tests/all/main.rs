@@ -1,0 +1,13 @@
+//! The relay whole, between a client in memory, a CA of a few lines, and a target that is a real SSH server.
+//!
+//! The far ends are of this folder and do as the tests say, also what no honest one would: what the real ones do is
+//! shown end to end elsewhere.
+
+mod ca;
+mod client;
+mod deploy;
+mod hosts;
+mod protocol;
+mod story;
+mod target;
+mod world;

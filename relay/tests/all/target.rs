@@ -1,0 +1,300 @@
+//! A target: an SSH server that speaks the session's protocol, honestly or as a test wants it.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use openssh::key::SigningKey;
+use openssh::sshsig;
+use russh::keys::{Certificate, PrivateKey};
+use russh::server::{self, Auth, ChannelOpenHandle, Handler, Msg, Session};
+use russh::{Channel, ChannelId};
+use ssh_key::certificate::{Builder, CertType};
+use tokio::net::TcpListener;
+use wire::ids::{Digest, Head};
+use wire::lines::{Answer, RelayLine, TargetLine};
+use wire::{Code, Encoding, Hello, Outcome, Payload, Status, Stream, seal};
+
+/// How a target behaves. Each is one lie, or none.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Manner {
+    /// Answers every request with this output.
+    Says(String),
+    /// Refuses every request, with these words.
+    Refuses(Code, String),
+    /// Reads and never answers.
+    Mute,
+    /// Leaves when a request comes.
+    Leaves,
+    /// Signs its Outcomes with another key.
+    ForgesOutcomes,
+    /// Answers another request.
+    AnswersAnother,
+    /// Sends another output than it signed.
+    SwapsOutput,
+    /// Signs its hello with another key.
+    ForgesHello,
+    /// Calls itself another target in its hello.
+    IsAnother,
+    /// Its clock is so many seconds off.
+    ClockOff(i64),
+    /// Speaks version 2 only.
+    SpeaksTwo,
+    /// Sends this instead of a hello.
+    Garbage(Vec<u8>),
+    /// Refuses the certificate line.
+    RefusesCertificate(Code),
+    /// sshd does not let it in.
+    NoLogin,
+}
+
+/// What the target's sshd shows.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Shows {
+    /// A certificate of this CA (a seed), for this principal, that ends so many seconds from now.
+    Certificate(u8, &'static str, i64),
+    /// Its bare key.
+    Key,
+}
+
+pub(crate) struct Target {
+    pub(crate) address: String,
+    pub(crate) host_key: SigningKey,
+    pub(crate) seen: Arc<Seen>,
+}
+
+/// What the target has seen.
+#[derive(Default)]
+pub(crate) struct Seen {
+    pub(crate) connections: AtomicUsize,
+    pub(crate) logins: AtomicUsize,
+    pub(crate) certificates: AtomicUsize,
+    pub(crate) requests: Mutex<Vec<Payload>>,
+}
+
+pub(crate) async fn serve(receipt: SigningKey, manner: Manner, shows: Shows) -> Target {
+    let host_key = crate::world::key(40);
+    let mut config = server::Config {
+        auth_rejection_time: std::time::Duration::ZERO,
+        ..server::Config::default()
+    };
+    config.keys.push(host_key.private().clone());
+    config.preferred.cipher = std::borrow::Cow::Borrowed(&[russh::cipher::AES_128_GCM]);
+    if let Shows::Certificate(ca, principal, ends) = shows {
+        config
+            .certificates
+            .push(host_certificate(host_key.private(), ca, principal, ends));
+    }
+    let (config, seen, receipt) = (Arc::new(config), Arc::new(Seen::default()), Arc::new(receipt));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let shared = Arc::clone(&seen);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            shared.connections.fetch_add(1, Ordering::SeqCst);
+            let actor = Actor {
+                manner: manner.clone(),
+                receipt: Arc::clone(&receipt),
+                seen: Arc::clone(&shared),
+                lines: relay::lines::Lines::new(wire::limits::LINE_IN),
+                line: 0,
+            };
+            let config = Arc::clone(&config);
+            tokio::spawn(async move {
+                if let Ok(session) = server::run_stream(config, stream, actor).await {
+                    let _ = session.await;
+                }
+            });
+        }
+    });
+    Target {
+        address,
+        host_key,
+        seen,
+    }
+}
+
+fn host_certificate(key: &PrivateKey, ca: u8, principal: &str, ends: i64) -> Certificate {
+    let now = relay::serve::now();
+    let before = now.saturating_add_signed(ends);
+    let public = key.public_key().key_data().clone();
+    let mut builder = Builder::new([7; 16], public, before.min(now) - 1000, before).unwrap();
+    builder.serial(1).unwrap();
+    builder.key_id("host").unwrap();
+    builder.cert_type(CertType::Host).unwrap();
+    builder.valid_principal(principal).unwrap();
+    builder.sign(crate::world::key(ca).private()).unwrap()
+}
+
+struct Actor {
+    manner: Manner,
+    receipt: Arc<SigningKey>,
+    seen: Arc<Seen>,
+    lines: relay::lines::Lines,
+    line: u64,
+}
+
+impl Actor {
+    fn hello(&self) -> Vec<u8> {
+        let now = relay::serve::now();
+        let mut hello = Hello {
+            versions: vec![1],
+            target: "web-1".parse().unwrap(),
+            build: "fake".into(),
+            receipt_key: self.receipt.public().to_openssh(),
+            now,
+            boot_id: "0".into(),
+            head: head(1),
+            manifests: [("tail_log".parse().unwrap(), Digest::of(b"its own"))].into(),
+        };
+        let forged = crate::world::key(99);
+        let mut key = &*self.receipt;
+        match &self.manner {
+            Manner::Garbage(bytes) => return bytes.clone(),
+            Manner::ForgesHello => key = &forged,
+            Manner::IsAnother => hello.target = "web-2".parse().unwrap(),
+            Manner::ClockOff(seconds) => hello.now = now.saturating_add_signed(*seconds),
+            Manner::SpeaksTwo => hello.versions = vec![2],
+            _ => {}
+        }
+        TargetLine::Hello(seal::seal(key, sshsig::HELLO, &hello).unwrap())
+            .to_line()
+            .into_bytes()
+    }
+
+    fn answer(&self, payload: &str) -> String {
+        let mut outcome = Outcome {
+            v: 1,
+            request_sha256: Digest::of(payload.as_bytes()),
+            status: Status::Ok,
+            code: None,
+            message: None,
+            exit_code: Some(0),
+            signal: None,
+            output: None,
+            stderr: None,
+            resources: None,
+            duration_ms: 3,
+            replayed: false,
+            manifest_differs: false,
+            walls: Vec::new(),
+            manifest: None,
+            serial: None,
+            head: Some(head(17)),
+            now: relay::serve::now(),
+        };
+        let mut output = None;
+        let forged = crate::world::key(99);
+        let mut key = &*self.receipt;
+        match &self.manner {
+            Manner::Refuses(code, words) => {
+                (outcome.status, outcome.code, outcome.exit_code) = (Status::Refused, Some(*code), None);
+                outcome.message = Some(words.clone());
+            }
+            Manner::RefusesCertificate(_) => {
+                (outcome.status, outcome.code, outcome.exit_code) =
+                    (Status::Refused, Some(Code::CertificateMissing), None);
+            }
+            Manner::AnswersAnother => outcome.request_sha256 = Digest::of(b"another"),
+            Manner::ForgesOutcomes => key = &forged,
+            Manner::Says(text) => output = Some(text.clone()),
+            Manner::SwapsOutput => output = Some("signed".into()),
+            _ => {}
+        }
+        outcome.output = output.as_ref().map(|text| Stream {
+            encoding: Encoding::Text,
+            bytes: text.len() as u64,
+            sha256: Digest::of(text.as_bytes()),
+            sent_sha256: Digest::of(text.as_bytes()),
+            truncated: false,
+            redactions: 0,
+        });
+        if self.manner == Manner::SwapsOutput {
+            output = Some("swapped".into());
+        }
+        let outcome = seal::seal(key, sshsig::OUTCOME, &outcome).unwrap();
+        TargetLine::Answer(Answer {
+            outcome,
+            output,
+            stderr: None,
+        })
+        .to_line()
+    }
+
+    /// What is sent back for one line, or that the session ends.
+    fn react(&mut self, line: &[u8]) -> Option<String> {
+        self.line += 1;
+        match RelayLine::parse(line).unwrap() {
+            RelayLine::Certificate(_) => {
+                self.seen.certificates.fetch_add(1, Ordering::SeqCst);
+                match self.manner {
+                    Manner::RefusesCertificate(code) => Some(TargetLine::Refused { line: self.line, code }.to_line()),
+                    _ => Some(String::new()),
+                }
+            }
+            RelayLine::Request(sealed, None) => {
+                let payload = Payload::parse(sealed.payload.as_bytes()).unwrap();
+                self.seen.requests.lock().unwrap().push(payload);
+                match self.manner {
+                    Manner::Mute => Some(String::new()),
+                    Manner::Leaves => None,
+                    _ => Some(self.answer(&sealed.payload)),
+                }
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn head(seq: u64) -> Head {
+    Head {
+        log: "00000000000000000000000000000000".parse().unwrap(),
+        seq,
+        hash: Digest::zero(),
+    }
+}
+
+impl Handler for Actor {
+    type Error = russh::Error;
+
+    async fn auth_openssh_certificate(&mut self, user: &str, _: &Certificate) -> Result<Auth, russh::Error> {
+        assert_eq!(user, wire::LOGIN);
+        self.seen.logins.fetch_add(1, Ordering::SeqCst);
+        Ok(if self.manner == Manner::NoLogin {
+            Auth::reject()
+        } else {
+            Auth::Accept
+        })
+    }
+
+    async fn channel_open_session(
+        &mut self,
+        _: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), russh::Error> {
+        reply.accept().await;
+        Ok(())
+    }
+
+    async fn exec_request(
+        &mut self,
+        channel: ChannelId,
+        command: &[u8],
+        session: &mut Session,
+    ) -> Result<(), russh::Error> {
+        assert_eq!(command, wire::EXEC.as_bytes());
+        session.data(channel, self.hello())
+    }
+
+    async fn data(&mut self, channel: ChannelId, data: &[u8], session: &mut Session) -> Result<(), russh::Error> {
+        self.lines.push(data);
+        while let Some(relay::lines::Piece::Line(line)) = self.lines.next_piece() {
+            match self.react(&line) {
+                Some(text) => session.data(channel, text.into_bytes())?,
+                None => session.close(channel)?,
+            }
+        }
+        Ok(())
+    }
+}

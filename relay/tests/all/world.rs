@@ -1,0 +1,169 @@
+//! A relay between a fake CA and a fake target, with folders of its own.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+
+use catalogue::{Catalogue, HostTrust, Inventory};
+use openssh::key::SigningKey;
+use relay::issuer::Issuer;
+use relay::mcp::{self, Tools};
+use relay::people::People;
+use relay::pipeline::Relay;
+use relay::records::Records;
+use relay::seats::Seats;
+use relay::store::Memory;
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use crate::client::Client;
+use crate::target::{self, Manner, Seen, Shows};
+
+pub(crate) const ALICE: u32 = 1001;
+pub(crate) const BOB: u32 = 1002;
+pub(crate) const NOBODY: u32 = 1003;
+
+pub(crate) struct World {
+    folder: tempfile::TempDir,
+    pub(crate) relay: Arc<Relay>,
+    pub(crate) ca: Arc<crate::ca::Facts>,
+    pub(crate) seen: Arc<Seen>,
+    tools: Arc<Tools>,
+}
+
+pub(crate) fn key(seed: u8) -> SigningKey {
+    SigningKey::from_seed(&Zeroizing::new([seed; 32])).unwrap()
+}
+
+/// How the inventory recognises the target's host.
+#[derive(Clone, Copy)]
+pub(crate) enum Pinned {
+    /// By the host CA of this seed.
+    Ca(u8),
+    /// By its key.
+    Right,
+    /// By another key.
+    Wrong,
+}
+
+/// The CA of hosts, as a seed.
+pub(crate) const HOST_CA: u8 = 20;
+/// A host certificate as it should be.
+pub(crate) const GOOD: Shows = Shows::Certificate(HOST_CA, "web-1", 3600);
+
+pub(crate) fn catalogue() -> Catalogue {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../proto/catalogue/actions.d");
+    let (catalogue, faults) = Catalogue::lint(&folder, &[0, nix::unistd::geteuid().as_raw()]);
+    assert!(faults.is_empty(), "{faults:?}");
+    catalogue
+}
+
+impl World {
+    pub(crate) async fn new(manner: Manner) -> Self {
+        Self::with(manner, GOOD, Pinned::Ca(HOST_CA)).await
+    }
+
+    pub(crate) async fn with(manner: Manner, shows: Shows, pinned: Pinned) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("state");
+        std::fs::create_dir(&state).unwrap();
+        std::fs::set_permissions(&state, std::fs::Permissions::from_mode(0o700)).unwrap();
+        std::fs::create_dir(folder.path().join("log")).unwrap();
+        let target = target::serve(key(30), manner, shows).await;
+        let ca = Arc::new(crate::ca::Facts {
+            key: key(10),
+            receipt: key(30).public().clone(),
+            life_s: AtomicU64::new(300),
+            no_renewal: AtomicBool::new(false),
+            opened: AtomicUsize::new(0),
+            renewed: AtomicUsize::new(0),
+        });
+        let socket = folder.path().join("ca.sock");
+        crate::ca::serve(&socket, Arc::clone(&ca));
+        let trust = match pinned {
+            Pinned::Ca(seed) => HostTrust::Ca(key(seed).public().clone()),
+            Pinned::Right => HostTrust::Key(target.host_key.public().clone()),
+            Pinned::Wrong => HostTrust::Key(key(41).public().clone()),
+        };
+        let mut inventory = Inventory::default();
+        for (name, receipt) in [("web-1", 30), ("denied-1", 31)] {
+            let name = name.parse().unwrap();
+            let labels = [("env".to_owned(), "test".to_owned())].into();
+            let receipt = key(receipt).public().clone();
+            inventory
+                .insert(catalogue::Target::new(name, &target.address, trust.clone(), receipt, labels).unwrap())
+                .unwrap();
+        }
+        let name: wire::ids::RelayName = "relay-1".parse().unwrap();
+        let catalogue = catalogue();
+        let tools = Arc::new(Tools::new(&catalogue));
+        let relay = Arc::new(Relay {
+            config: wire::ids::Digest::of(b"config"),
+            people: People::new([(ALICE, "alice".parse().unwrap()), (BOB, "bob".parse().unwrap())]),
+            inventory,
+            catalogue,
+            store: Box::new(Memory::default()),
+            issuer: Issuer::new(&socket),
+            records: Records::open(&folder.path().join("log"), &state.join("log.lock"), &name).unwrap(),
+            seats: Seats::default(),
+            busy: Relay::places(),
+            now: relay::serve::now,
+            name,
+        });
+        Self {
+            folder,
+            relay,
+            ca,
+            seen: target.seen,
+            tools,
+        }
+    }
+
+    /// A client of this uid, not yet initialised.
+    pub(crate) fn raw(&self, uid: u32) -> Client {
+        let (near, far) = tokio::io::duplex(64 * 1024);
+        tokio::spawn(mcp::serve(Arc::clone(&self.relay), Arc::clone(&self.tools), far, uid));
+        Client::over(near)
+    }
+
+    /// A client of this uid.
+    pub(crate) async fn client(&self, uid: u32) -> Client {
+        let mut client = self.raw(uid);
+        client.initialize("test").await;
+        client
+    }
+
+    /// The relay's records.
+    pub(crate) fn records(&self) -> Vec<Value> {
+        let mut files: Vec<_> = std::fs::read_dir(self.folder.path().join("log"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        files.sort();
+        files
+            .iter()
+            .flat_map(|file| {
+                std::fs::read_to_string(file)
+                    .unwrap()
+                    .lines()
+                    .map(str::to_owned)
+                    .collect::<Vec<_>>()
+            })
+            .map(|line| serde_json::from_str(&line).unwrap())
+            .collect()
+    }
+
+    /// The events of the relay's log, in order, without its genesis.
+    pub(crate) fn events(&self) -> Vec<String> {
+        self.records()
+            .iter()
+            .map(|record| record["event"].as_str().unwrap().to_owned())
+            .skip(1)
+            .collect()
+    }
+
+    pub(crate) fn log_folder(&self) -> std::path::PathBuf {
+        self.folder.path().join("log")
+    }
+}
