@@ -126,6 +126,8 @@ fn serve(config: Config) -> Result<(), Failure> {
     let served = runtime.block_on(async {
         let mut term = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        // A limit on file sizes must fail a write, like a full disk, and not end the process.
+        let _caught = signal(SignalKind::from_raw(nix::libc::SIGXFSZ))?;
         let stop = async move {
             tokio::select! { _ = term.recv() => {}, _ = interrupt.recv() => {} }
         };
