@@ -18,7 +18,7 @@ use wire::limits::SKEW_S;
 use crate::call::{Credential, Description, OpenTask, Refused, RenewTask, Sketch};
 use crate::certificate;
 use crate::config::{Config, Relay};
-use crate::error::Error;
+use crate::error::{Error, chain};
 use crate::inventory::Shelf;
 use crate::issued::{Entry, Facts, Issued};
 use crate::policy::{Policy, Question, Verdict};
@@ -63,7 +63,7 @@ pub struct Parts {
     pub clock: Clock,
 }
 
-/// What calls change. Held for a whole call: two calls about one task are judged one after the other.
+/// What calls change. Held until the record is written: two calls about one task are judged one after the other.
 struct Books {
     issued: Issued,
     shelf: Shelf,
@@ -177,7 +177,7 @@ impl Authority {
 
     /// Refuses a relay: one record, then the answer. Without the record the answer is that there is no log.
     pub fn refuse(&self, peer: &Peer, sketch: Sketch, error: Error) -> Refused {
-        warn!(relay = %peer.relay.name, code = %error.code(), why = error.chain(), "refused");
+        warn!(relay = %peer.relay.name, code = %error.code(), why = chain(&error), "refused");
         if matches!(error, Error::Log(_)) {
             // There is nowhere to record it; trying again would only hold up the next call.
             return Refused::of(&error);
@@ -189,14 +189,14 @@ impl Authority {
             reason: sketch.reason,
             target: sketch.target,
             code: error.code(),
-            message: error.chain(),
+            message: chain(&error),
             policies: error.policies().to_vec(),
         });
         match recorded {
             Ok(_) => Refused::of(&error),
             Err(cause) => {
                 let cause = Error::Log(cause);
-                error!(why = cause.chain(), "failed to record a refusal");
+                error!(why = chain(&cause), "failed to record a refusal");
                 Refused::of(&cause)
             }
         }
@@ -237,7 +237,7 @@ impl Authority {
         };
         let facts = books.issued.open(&call.task_id, &call.target, wanted)?;
         self.issue(
-            &mut books,
+            books,
             peer,
             &target,
             Wish {
@@ -260,7 +260,7 @@ impl Authority {
         self.check_person(peer, &facts.requester.person)?;
         let target = find_target(peer, &mut books, &call.target)?;
         self.issue(
-            &mut books,
+            books,
             peer,
             &target,
             Wish {
@@ -274,7 +274,13 @@ impl Authority {
     }
 
     /// From here on an opened task and a renewed one are the same: judge, record, note, sign.
-    fn issue(&self, books: &mut Books, peer: &Peer, target: &Target, wish: Wish<'_>) -> Result<Credential, Error> {
+    fn issue(
+        &self,
+        mut books: MutexGuard<'_, Books>,
+        peer: &Peer,
+        target: &Target,
+        wish: Wish<'_>,
+    ) -> Result<Credential, Error> {
         let (actions, policies) = self.judge(peer, target, &wish.facts)?;
         let issue = Issue {
             occasion: wish.occasion,
@@ -293,9 +299,12 @@ impl Authority {
         let nonce = random()?;
         certificate::check_grant(&issue)?;
 
-        let recorded = self.records.issue(issue)?;
-        let issue = recorded.subject().clone();
+        let written = self.records.issue(issue)?;
+        let issue = written.subject().clone();
         books.issued.note(entry_of(&issue));
+        // Others may go on while this call waits for the disk: what is open is decided by what is written.
+        drop(books);
+        let recorded = written.settle()?;
         let unsigned = certificate::task(recorded, &peer.relay.source_addresses, nonce)?;
         let certificate = self.signer.sign(unsigned)?;
 

@@ -18,10 +18,11 @@ use wire::limits::SKEW_S;
 
 use crate::certificate::{self, NONCE_BYTES};
 use crate::config::Config;
+use crate::error::chain;
 use crate::inventory::{self, Shelf};
 use crate::record::{self, Enrolment};
 use crate::signer::{HOST_CA, Signer, TASK_CA};
-use crate::start::{chain, open_records};
+use crate::start::open_records;
 
 /// Longest line that a target may send, in bytes.
 pub const LINE_BYTES: usize = 16 * 1024;

@@ -131,20 +131,20 @@ impl Error {
             _ => &[],
         }
     }
+}
 
-    /// The whole chain of causes on one line, for people who look after the CA.
-    #[must_use]
-    pub fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            // A text that already ends with its cause's would say it twice.
-            let more = error.to_string();
-            if !text.ends_with(&more) {
-                text = format!("{text}: {more}");
-            }
-            cause = error.source();
+/// An error and its causes on one line, for people who look after the CA.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        // A text that already ends with its cause's would say it twice.
+        let more = error.to_string();
+        if !text.ends_with(&more) {
+            text = format!("{text}: {more}");
         }
-        text
+        cause = error.source();
     }
+    text
 }

@@ -10,8 +10,9 @@ use rand::rngs::SysRng;
 use zeroize::Zeroizing;
 
 use crate::config::Config;
+use crate::error::chain;
 use crate::signer::{self, Created, HOST_CA, Signer, TASK_CA};
-use crate::start::{chain, open_records};
+use crate::start::open_records;
 
 /// Makes what is missing of the key folder and the keys, and returns the public lines, `ssh-ed25519 AAAA… task_ca` and
 /// `… host_ca`. The log is opened first: keys that nothing tells of are not made.

@@ -8,7 +8,7 @@ use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use audit::{Cert, Decision, Draft, Event, Log, Own, Record, Strangers, Tier, Who};
+use audit::{Cert, Decision, Draft, Event, Log, Own, Pending, Record, Strangers, Tier, Who};
 use openssh::key::PublicKey;
 use wire::ids::{ActionName, Digest, Fingerprint, Head, Reason, RelayName, Serial, TargetName, TaskId};
 use wire::{Code, Requester};
@@ -44,6 +44,31 @@ struct Pen {
 pub struct Recorded<T> {
     subject: T,
     head: Head,
+}
+
+/// What stands in the log and is not durable yet. Nothing can be done with it but wait.
+#[must_use = "nothing may be done before it is durable"]
+pub struct Written<T> {
+    subject: T,
+    pending: Pending,
+}
+
+impl<T> Written<T> {
+    /// What was written.
+    pub fn subject(&self) -> &T {
+        &self.subject
+    }
+
+    /// Waits for the disk, together with whoever else waits.
+    ///
+    /// # Errors
+    /// [`audit::Error`]; then nothing may be done.
+    pub fn settle(self) -> Result<Recorded<T>, audit::Error> {
+        Ok(Recorded {
+            head: self.pending.settle()?,
+            subject: self.subject,
+        })
+    }
 }
 
 impl<T> Recorded<T> {
@@ -155,16 +180,16 @@ impl Records {
         })
     }
 
-    /// Records that a task certificate is about to be signed.
+    /// Writes that a task certificate is about to be signed.
     ///
     /// # Errors
     /// [`audit::Error`]; then nothing may be signed.
-    pub fn issue(&self, issue: Issue) -> Result<Recorded<Issue>, audit::Error> {
+    pub fn issue(&self, issue: Issue) -> Result<Written<Issue>, audit::Error> {
         let event = match issue.occasion {
             Occasion::Open => Event::Issue,
             Occasion::Renew => Event::Renew,
         };
-        let head = self.append(&Draft {
+        let pending = self.pen().log.write(&Draft {
             task_id: Some(issue.task_id.clone()),
             requester: Some(issue.facts.requester.clone()),
             reason: Some(issue.facts.reason.clone()),
@@ -183,7 +208,10 @@ impl Records {
             }),
             ..Draft::new(event)
         })?;
-        Ok(Recorded { subject: issue, head })
+        Ok(Written {
+            subject: issue,
+            pending,
+        })
     }
 
     /// Records that a host certificate is about to be signed.
@@ -266,7 +294,9 @@ impl Records {
     }
 
     fn append(&self, draft: &Draft) -> Result<Head, audit::Error> {
-        self.pen().log.append(draft)
+        // The pen is given back before the wait, so that calls at the same time wait for the disk together.
+        let pending = self.pen().log.write(draft)?;
+        pending.settle()
     }
 
     fn pen(&self) -> MutexGuard<'_, Pen> {

@@ -18,6 +18,7 @@ use wire::ids::ActionName;
 
 use crate::authority::{Authority, Clock, Parts};
 use crate::config::{Config, Targets};
+use crate::error::chain;
 use crate::inventory::Shelf;
 use crate::issued::{Issued, LOOK_BACK_S};
 use crate::policy::{self, Policy};
@@ -85,6 +86,12 @@ pub fn load(config: Config, clock: Clock) -> Result<Loaded, Vec<String>> {
     check_dir(&config.state_dir, own_uid, 0o077, &mut faults);
     check_dir(&config.log_dir, own_uid, 0o027, &mut faults);
     check_socket_dir(&config.socket, &mut faults);
+    for relay in config.relays.iter().filter(|relay| relay.uid == own_uid) {
+        notices.push(format!(
+            "{} has the CA's own uid: the boundary between them is missing",
+            relay.name
+        ));
+    }
     let task_ca = keep(Signer::load(&config.key_dir, TASK_CA, own_uid), &mut faults);
     let host_ca = keep(Signer::load(&config.key_dir, HOST_CA, own_uid), &mut faults);
     let policy = keep(load_policy(&config.policy), &mut faults);
@@ -190,18 +197,6 @@ pub fn open_records(config: &Config) -> Result<Records, Vec<String>> {
         .unwrap_or_else(|| "unknown".to_owned());
     Records::open(&config.log_dir, &config.log_lock(), &config.state_dir, host)
         .map_err(|error| vec![format!("{}: failed to {}", config.log_dir.display(), chain(&error))])
-}
-
-/// An error and its causes on one line.
-#[must_use]
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 fn open_log(config: &Config, now: u64) -> Result<(Records, Issued), Vec<String>> {
