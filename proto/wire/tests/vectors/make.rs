@@ -461,6 +461,9 @@ fn requests() -> Vec<Case> {
                 &payload(),
             )
         },
+        with("version_unsupported", Code::VersionUnsupported, &|payload| {
+            payload.v = 2
+        }),
         with("request_for_other_target", Code::WrongTarget, &|payload| {
             payload.target = "web-2".parse().unwrap()
         }),
