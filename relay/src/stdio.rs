@@ -9,6 +9,8 @@ use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 /// Why the pipe did not hold.
@@ -51,18 +53,36 @@ fn pipe(
     mut output: impl io::Write,
 ) -> Result<(), Error> {
     let mut to_relay = stream.try_clone()?;
-    let upward = thread::spawn(move || {
-        let copied = io::copy(&mut input, &mut to_relay);
+    let input_ended = Arc::new(AtomicBool::new(false));
+    let ended = Arc::clone(&input_ended);
+    thread::spawn(move || {
+        let copied = copy(&mut input, &mut to_relay);
+        ended.store(true, Ordering::SeqCst);
         // Half closed: the relay sees the end of the input and still answers what it has.
         let _ = to_relay.shutdown(Shutdown::Write);
         copied
     });
     let mut from_relay = stream;
-    io::copy(&mut from_relay, &mut output)?;
-    if upward.is_finished() {
-        return Ok(());
+    copy(&mut from_relay, &mut output)?;
+    if input_ended.load(Ordering::SeqCst) {
+        Ok(())
+    } else {
+        Err(Error::RelayLeft)
     }
-    Err(Error::RelayLeft)
+}
+
+/// Passes on what there is as soon as it is there. Not [`io::copy`], which splices pipes and may wait for more: a
+/// question would lie in the kernel while its client waits for the answer.
+fn copy(from: &mut impl io::Read, to: &mut impl io::Write) -> io::Result<()> {
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => to.write_all(buffer.get(..count).unwrap_or_default())?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -82,6 +102,29 @@ mod tests {
         pipe(near, &b"hello"[..], &mut answer).unwrap();
         relay.join().unwrap();
         assert_eq!(answer, b"you said hello");
+    }
+
+    #[test]
+    fn a_question_through_pipes_is_passed_on_at_once() {
+        let (near, mut far) = UnixStream::pair().unwrap();
+        thread::spawn(move || {
+            let mut buffer = [0; 64];
+            while let Ok(count @ 1..) = far.read(&mut buffer) {
+                far.write_all(&buffer[..count]).unwrap();
+            }
+        });
+        let (input, mut questions) = io::pipe().unwrap();
+        let (mut answers, output) = io::pipe().unwrap();
+        let file = |end: std::os::fd::OwnedFd| File::from(end);
+        let running = thread::spawn(move || pipe(near, file(input.into()), file(output.into())));
+        for question in [b"one", b"two"] {
+            questions.write_all(question).unwrap();
+            let mut answer = [0; 3];
+            answers.read_exact(&mut answer).unwrap();
+            assert_eq!(&answer, question);
+        }
+        drop(questions);
+        running.join().unwrap().unwrap();
     }
 
     #[test]

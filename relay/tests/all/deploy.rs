@@ -24,7 +24,12 @@ fn the_unit_runs_the_relay_as_its_own_account_and_gives_it_nothing() {
 #[test]
 fn the_steps_name_every_folder_of_the_configuration() {
     let config = relay::config::Config::parse(include_bytes!("../../../deploy/relay/relay.toml")).unwrap();
-    for path in [&config.log_dir, &config.state_dir, &config.inventory, &config.catalogue_dir] {
+    for path in [
+        &config.log_dir,
+        &config.state_dir,
+        &config.inventory,
+        &config.catalogue_dir,
+    ] {
         assert!(README.contains(path.to_str().unwrap()), "{}", path.display());
     }
     assert!(README.contains(config.socket.parent().unwrap().to_str().unwrap()));

@@ -3,6 +3,9 @@
 //! The far ends are of this folder and do as the tests say, also what no honest one would: what the real ones do is
 //! shown end to end elsewhere.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on ends here")]
+
+mod binary;
 mod ca;
 mod client;
 mod deploy;
