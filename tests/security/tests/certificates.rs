@@ -16,7 +16,12 @@ use serde_json::{Value, json};
 type Change = fn(&mut Forge, &mut Value);
 
 /// Presents a certificate in-band and asserts its refusal; then shows that the session has gained nothing by it.
-fn refused_in_band(stack: &Stack, name: &str, code: &str, certificate: impl FnOnce(&harness::EvilRelay) -> Result<String>) {
+fn refused_in_band(
+    stack: &Stack,
+    name: &str,
+    code: &str,
+    certificate: impl FnOnce(&harness::EvilRelay) -> Result<String>,
+) {
     let mut relay = logged_in(stack).unwrap();
     let text = certificate(&relay).unwrap();
     assert_refused(stack, By::Target(WEB), Leaves::Count, code, || {
@@ -36,10 +41,18 @@ fn certificates_that_the_ca_would_never_sign_are_refused_in_band() {
     let stack = stack();
     let table: Vec<(&str, &str, Change)> = vec![
         ("cert_host_type", "certificate_type", |forge, _| forge.kind = HOST),
-        ("cert_empty_principals", "certificate_principals", |forge, _| forge.principals.clear()),
-        ("cert_second_principal", "certificate_principals", |forge, _| forge.principals.push("root".to_owned())),
-        ("cert_comma_principal", "certificate_principals", |forge, _| forge.principals = vec!["web-1,root".to_owned()]),
-        ("cert_other_principal", "certificate_principals", |forge, _| forge.principals = vec!["web-2".to_owned()]),
+        ("cert_empty_principals", "certificate_principals", |forge, _| {
+            forge.principals.clear()
+        }),
+        ("cert_second_principal", "certificate_principals", |forge, _| {
+            forge.principals.push("root".to_owned())
+        }),
+        ("cert_comma_principal", "certificate_principals", |forge, _| {
+            forge.principals = vec!["web-1,root".to_owned()]
+        }),
+        ("cert_other_principal", "certificate_principals", |forge, _| {
+            forge.principals = vec!["web-2".to_owned()]
+        }),
         ("action_cert_as_task_cert", "certificate_principals", |forge, _| {
             forge.principals = vec!["action/web-1".to_owned()];
         }),
@@ -47,8 +60,12 @@ fn certificates_that_the_ca_would_never_sign_are_refused_in_band() {
             forge.valid_after = 0;
             forge.valid_before = u64::MAX;
         }),
-        ("cert_ttl_over_max", "certificate_lifetime", |forge, _| forge.valid_before = forge.valid_after + 931),
-        ("cert_no_time_at_all", "certificate_lifetime", |forge, _| forge.valid_before = forge.valid_after),
+        ("cert_ttl_over_max", "certificate_lifetime", |forge, _| {
+            forge.valid_before = forge.valid_after + 931
+        }),
+        ("cert_no_time_at_all", "certificate_lifetime", |forge, _| {
+            forge.valid_before = forge.valid_after
+        }),
         ("cert_not_yet_valid", "certificate_not_yet_valid", |forge, _| {
             forge.valid_after = now() + 120;
             forge.valid_before = now() + 240;
@@ -59,7 +76,10 @@ fn certificates_that_the_ca_would_never_sign_are_refused_in_band() {
         }),
         ("cert_no_grant", "grant_missing", |forge, _| forge.extensions.clear()),
         ("cert_two_grants", "certificate_malformed", |forge, grant| {
-            forge.extensions = vec![(GRANT.to_owned(), grant.to_string()), (GRANT.to_owned(), grant.to_string())];
+            forge.extensions = vec![
+                (GRANT.to_owned(), grant.to_string()),
+                (GRANT.to_owned(), grant.to_string()),
+            ];
         }),
         ("cert_unsorted_extensions", "certificate_malformed", |forge, _| {
             forge.extensions.push(("a@writ.internal".to_owned(), "x".to_owned()));
@@ -67,31 +87,57 @@ fn certificates_that_the_ca_would_never_sign_are_refused_in_band() {
         ("cert_permit_pty", "certificate_options", |forge, _| {
             forge.extensions.push(("permit-pty".to_owned(), String::new()));
         }),
-        ("cert_unsorted_options", "certificate_malformed", |forge, _| forge.critical.reverse()),
+        ("cert_unsorted_options", "certificate_malformed", |forge, _| {
+            forge.critical.reverse()
+        }),
         ("cert_no_force_command", "certificate_options", |forge, _| {
             forge.critical.remove(0);
         }),
-        ("cert_other_force_command", "certificate_options", |forge, _| forge.critical[0].1 = "/bin/sh".to_owned()),
+        ("cert_other_force_command", "certificate_options", |forge, _| {
+            forge.critical[0].1 = "/bin/sh".to_owned()
+        }),
         ("cert_no_source_address", "certificate_options", |forge, _| {
             forge.critical.remove(1);
         }),
         ("cert_unknown_critical_option", "certificate_options", |forge, _| {
             forge.critical.push(("verify-required".to_owned(), String::new()));
         }),
-        ("grant_for_other_target", "grant_mismatch", |_, grant| grant["target"] = json!("web-2")),
-        ("grant_for_other_task", "grant_mismatch", |_, grant| grant["task_id"] = json!(new_id())),
-        ("grant_of_an_old_task", "grant_mismatch", |_, grant| grant["opened"] = json!(now() - 9 * 3600)),
-        ("grant_from_the_future", "grant_mismatch", |_, grant| grant["opened"] = json!(now() + 3600)),
+        ("grant_for_other_target", "grant_mismatch", |_, grant| {
+            grant["target"] = json!("web-2")
+        }),
+        ("grant_for_other_task", "grant_mismatch", |_, grant| {
+            grant["task_id"] = json!(new_id())
+        }),
+        ("grant_of_an_old_task", "grant_mismatch", |_, grant| {
+            grant["opened"] = json!(now() - 9 * 3600)
+        }),
+        ("grant_from_the_future", "grant_mismatch", |_, grant| {
+            grant["opened"] = json!(now() + 3600)
+        }),
         ("grant_over_4k", "grant_malformed", |_, grant| {
-            let names: Vec<String> = (0..100).map(|n| format!("an_action_with_a_rather_long_name_number_{n:03}")).collect();
+            let names: Vec<String> = (0..100)
+                .map(|n| format!("an_action_with_a_rather_long_name_number_{n:03}"))
+                .collect();
             grant["actions"] = json!(names);
         }),
-        ("grant_other_version", "grant_malformed", |_, grant| grant["v"] = json!(2)),
-        ("grant_unknown_field", "grant_malformed", |_, grant| grant["root"] = json!(true)),
-        ("grant_no_actions", "grant_malformed", |_, grant| grant["actions"] = json!([])),
-        ("grant_unsorted_actions", "grant_malformed", |_, grant| grant["actions"] = json!(["tail_log", "read_file"])),
-        ("grant_doubled_action", "grant_malformed", |_, grant| grant["actions"] = json!(["tail_log", "tail_log"])),
-        ("grant_kind_action_without_its_pins", "grant_malformed", |_, grant| grant["kind"] = json!("action")),
+        ("grant_other_version", "grant_malformed", |_, grant| {
+            grant["v"] = json!(2)
+        }),
+        ("grant_unknown_field", "grant_malformed", |_, grant| {
+            grant["root"] = json!(true)
+        }),
+        ("grant_no_actions", "grant_malformed", |_, grant| {
+            grant["actions"] = json!([])
+        }),
+        ("grant_unsorted_actions", "grant_malformed", |_, grant| {
+            grant["actions"] = json!(["tail_log", "read_file"])
+        }),
+        ("grant_doubled_action", "grant_malformed", |_, grant| {
+            grant["actions"] = json!(["tail_log", "tail_log"])
+        }),
+        ("grant_kind_action_without_its_pins", "grant_malformed", |_, grant| {
+            grant["kind"] = json!("action")
+        }),
         ("grant_kind_action", "grant_mismatch", |_, grant| {
             grant["kind"] = json!("action");
             grant["actions"] = json!(["tail_log"]);
@@ -117,16 +163,22 @@ fn certificates_that_the_ca_would_never_sign_are_refused_in_band() {
     let other_ca = SigningKey::from_seed(&[9; 32].into()).unwrap();
     refused_in_band(&stack, "cert_wrong_ca", "certificate_untrusted", |relay| {
         let grant = grant_of(&relay.task.certificate)?.to_string();
-        stack.honest_forge(WEB, &relay.task.task_id, &grant).sign(relay.task.key.public(), &other_ca)
+        stack
+            .honest_forge(WEB, &relay.task.task_id, &grant)
+            .sign(relay.task.key.public(), &other_ca)
     });
     // Signed by the key that it certifies: a certificate needs nobody's help to say so.
     refused_in_band(&stack, "cert_signed_by_itself", "certificate_untrusted", |relay| {
         let grant = grant_of(&relay.task.certificate)?.to_string();
-        stack.honest_forge(WEB, &relay.task.task_id, &grant).sign(relay.task.key.public(), &relay.task.key)
+        stack
+            .honest_forge(WEB, &relay.task.task_id, &grant)
+            .sign(relay.task.key.public(), &relay.task.key)
     });
     // A certificate is public data: another task's, presented in this session.
     let stolen = stack.open_task(WEB).unwrap();
-    refused_in_band(&stack, "cert_of_another_key", "key_mismatch", |_| Ok(stolen.certificate.clone()));
+    refused_in_band(&stack, "cert_of_another_key", "key_mismatch", |_| {
+        Ok(stolen.certificate.clone())
+    });
     refused_in_band(&stack, "cert_bit_flipped", "certificate_untrusted", |relay| {
         // The last characters are the signature's.
         let mut text = relay.task.certificate.clone().into_bytes();
@@ -135,13 +187,20 @@ fn certificates_that_the_ca_would_never_sign_are_refused_in_band() {
         Ok(String::from_utf8(text)?)
     });
     for (name, change) in [
-        ("cert_comment", (|text| format!("{text} root@web-1")) as fn(&str) -> String),
+        (
+            "cert_comment",
+            (|text| format!("{text} root@web-1")) as fn(&str) -> String,
+        ),
         ("cert_trailing_newline", |text| format!("{text}\n")),
-        ("cert_as_key", |text| text.replace("ssh-ed25519-cert-v01@openssh.com", "ssh-ed25519")),
+        ("cert_as_key", |text| {
+            text.replace("ssh-ed25519-cert-v01@openssh.com", "ssh-ed25519")
+        }),
         ("cert_garbage", |_| "AAAA".to_owned()),
         ("cert_empty", |_| String::new()),
     ] {
-        refused_in_band(&stack, name, "certificate_malformed", |relay| Ok(change(&relay.task.certificate)));
+        refused_in_band(&stack, name, "certificate_malformed", |relay| {
+            Ok(change(&relay.task.certificate))
+        });
         attacks += 1;
     }
     tell("certificates shown to agent-exec", attacks + 4);
@@ -152,7 +211,11 @@ fn the_targets_own_ceiling_is_below_what_a_ca_may_sign() {
     let stack = stack();
     let config = stack.target(WEB).unwrap().root().at("etc/writ/target.toml");
     let before = std::fs::read_to_string(&config).unwrap();
-    std::fs::write(&config, before.replace("task_max_lifetime_s = 900", "task_max_lifetime_s = 60")).unwrap();
+    std::fs::write(
+        &config,
+        before.replace("task_max_lifetime_s = 900", "task_max_lifetime_s = 60"),
+    )
+    .unwrap();
     let mut relay = logged_in(&stack).unwrap();
     let told = assert_refused(&stack, By::Target(WEB), Leaves::Count, "certificate_lifetime", || {
         relay.present_own()?;
@@ -181,7 +244,9 @@ fn cert_expired_on_open_connection() {
     let before = harness::refused::intents(&stack).unwrap();
     match relay.send(&payload) {
         Ok(answer) => assert_eq!(harness::evil::code(&answer), "certificate_expired"),
-        Err(_) => assert!(!relay.session.is_open() || relay.session.raw_line(Duration::from_secs(5)).unwrap().is_none()),
+        Err(_) => {
+            assert!(!relay.session.is_open() || relay.session.raw_line(Duration::from_secs(5)).unwrap().is_none())
+        }
     }
     assert_eq!(harness::refused::intents(&stack).unwrap(), before, "nothing may run");
 }
@@ -218,9 +283,15 @@ fn sshd_lets_nobody_in_with_such_a_certificate() {
         ("cert_host_type", &ca, |forge| forge.kind = HOST),
         ("cert_wrong_ca", &other_ca, |_| {}),
         ("cert_empty_principals", &ca, |forge| forge.principals.clear()),
-        ("cert_of_another_target", &ca, |forge| forge.principals = vec!["web-2".to_owned()]),
-        ("cert_comma_principal", &ca, |forge| forge.principals = vec!["x,web-1".to_owned()]),
-        ("action_cert_used_to_log_in", &ca, |forge| forge.principals = vec!["action/web-1".to_owned()]),
+        ("cert_of_another_target", &ca, |forge| {
+            forge.principals = vec!["web-2".to_owned()]
+        }),
+        ("cert_comma_principal", &ca, |forge| {
+            forge.principals = vec!["x,web-1".to_owned()]
+        }),
+        ("action_cert_used_to_log_in", &ca, |forge| {
+            forge.principals = vec!["action/web-1".to_owned()]
+        }),
         ("cert_expired", &ca, |forge| {
             forge.valid_after = now() - 600;
             forge.valid_before = now() - 60;
@@ -229,8 +300,12 @@ fn sshd_lets_nobody_in_with_such_a_certificate() {
             forge.valid_after = now() + 600;
             forge.valid_before = now() + 900;
         }),
-        ("cert_unknown_critical_option", &ca, |forge| forge.critical.push(("zzz@writ.internal".to_owned(), "x".to_owned()))),
-        ("source_from_elsewhere", &ca, |forge| forge.critical[1].1 = "192.0.2.0/24".to_owned()),
+        ("cert_unknown_critical_option", &ca, |forge| {
+            forge.critical.push(("zzz@writ.internal".to_owned(), "x".to_owned()))
+        }),
+        ("source_from_elsewhere", &ca, |forge| {
+            forge.critical[1].1 = "192.0.2.0/24".to_owned()
+        }),
     ];
     let attacks = table.len();
     for (name, ca, change) in table {
@@ -238,7 +313,11 @@ fn sshd_lets_nobody_in_with_such_a_certificate() {
         change(&mut forge);
         let certificate = forge.sign(task.key.public(), ca).unwrap();
         let before = target.records().unwrap().len();
-        let output = stack.login(&task.key, &certificate).unwrap().run(target, &["-T"], &["writ.v1"], b"").unwrap();
+        let output = stack
+            .login(&task.key, &certificate)
+            .unwrap()
+            .run(target, &["-T"], &["writ.v1"], b"")
+            .unwrap();
         let errors = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(255), "{name}: {errors}");
         assert!(errors.contains("Permission denied (publickey)"), "{name}: {errors}");
@@ -246,11 +325,22 @@ fn sshd_lets_nobody_in_with_such_a_certificate() {
     }
     // A certificate without its key is public data.
     let thief = SigningKey::from_seed(&[5; 32].into()).unwrap();
-    let output = stack.login(&thief, &task.certificate).unwrap().run(target, &["-T"], &["writ.v1"], b"").unwrap();
+    let output = stack
+        .login(&thief, &task.certificate)
+        .unwrap()
+        .run(target, &["-T"], &["writ.v1"], b"")
+        .unwrap();
     assert_eq!(output.status.code(), Some(255), "a stolen certificate");
     // And an honest one is still welcome.
-    let output = stack.login(&task.key, &task.certificate).unwrap().run(target, &["-T"], &["writ.v1"], b"").unwrap();
-    assert!(String::from_utf8_lossy(&output.stdout).starts_with("{\"hello\":"), "{output:?}");
+    let output = stack
+        .login(&task.key, &task.certificate)
+        .unwrap()
+        .run(target, &["-T"], &["writ.v1"], b"")
+        .unwrap();
+    assert!(
+        String::from_utf8_lossy(&output.stdout).starts_with("{\"hello\":"),
+        "{output:?}"
+    );
     tell("certificates shown to sshd", attacks + 1);
 }
 
@@ -262,15 +352,35 @@ fn sshd_refuses_a_serial_that_its_revocation_list_names() {
     let login = stack.login(&task.key, &task.certificate).unwrap();
     let hello = |what: &str| {
         let output = login.run(target, &["-T"], &["writ.v1"], b"").unwrap();
-        (String::from_utf8_lossy(&output.stdout).starts_with("{\"hello\":"), format!("{what}: {output:?}"))
+        (
+            String::from_utf8_lossy(&output.stdout).starts_with("{\"hello\":"),
+            format!("{what}: {output:?}"),
+        )
     };
     let (welcome, output) = hello("before");
     assert!(welcome, "{output}");
     let serial = openssh::certificate::read(&task.certificate).unwrap().serial();
     let krl = target.root().at("etc/writ/krl");
     let before = std::fs::read(&krl).unwrap();
-    target.root().file("tmp/revoked", 0o644, format!("serial: {serial}\n")).unwrap();
-    target.as_root("/usr/bin/ssh-keygen", &["-q", "-k", "-f", "/etc/writ/krl", "-s", "/etc/writ/ca.pub", "/tmp/revoked"], b"").unwrap();
+    target
+        .root()
+        .file("tmp/revoked", 0o644, format!("serial: {serial}\n"))
+        .unwrap();
+    target
+        .as_root(
+            "/usr/bin/ssh-keygen",
+            &[
+                "-q",
+                "-k",
+                "-f",
+                "/etc/writ/krl",
+                "-s",
+                "/etc/writ/ca.pub",
+                "/tmp/revoked",
+            ],
+            b"",
+        )
+        .unwrap();
     let (welcome, output) = hello("revoked");
     std::fs::write(&krl, before).unwrap();
     assert!(!welcome, "{output}");

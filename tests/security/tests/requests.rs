@@ -30,16 +30,36 @@ fn requests_that_are_signed_and_wrong_are_refused_and_recorded() {
     let mut relay = EvilRelay::start(&stack, WEB).unwrap();
     still_serves(&mut relay).unwrap();
     let table: Vec<(&str, &str, Change)> = vec![
-        ("request_for_other_target", "wrong_target", |p| p["target"] = json!("web-2")),
-        ("request_for_other_target_key", "wrong_target", |p| p["target_key"] = json!(format!("SHA256:{}", "A".repeat(43)))),
-        ("request_of_other_task", "wrong_task", |p| p["task_id"] = json!(new_id())),
-        ("request_for_other_person", "requester_mismatch", |p| p["requester"]["person"] = json!("bob")),
-        ("request_of_other_brain", "requester_mismatch", |p| p["requester"]["brain"] = json!("another")),
-        ("request_with_better_proof", "requester_mismatch", |p| p["requester"]["proof"] = json!("signature")),
-        ("request_expired", "request_expired", |p| p["expires"] = json!(now() - 31)),
-        ("request_expires_too_far", "expires_too_far", |p| p["expires"] = json!(now() + 120)),
-        ("request_for_unknown_action", "unknown_action", |p| p["action"] = json!("rm_rf")),
-        ("request_dry_run_of_a_read", "mode_unsupported", |p| p["mode"] = json!("dry_run")),
+        ("request_for_other_target", "wrong_target", |p| {
+            p["target"] = json!("web-2")
+        }),
+        ("request_for_other_target_key", "wrong_target", |p| {
+            p["target_key"] = json!(format!("SHA256:{}", "A".repeat(43)))
+        }),
+        ("request_of_other_task", "wrong_task", |p| {
+            p["task_id"] = json!(new_id())
+        }),
+        ("request_for_other_person", "requester_mismatch", |p| {
+            p["requester"]["person"] = json!("bob")
+        }),
+        ("request_of_other_brain", "requester_mismatch", |p| {
+            p["requester"]["brain"] = json!("another")
+        }),
+        ("request_with_better_proof", "requester_mismatch", |p| {
+            p["requester"]["proof"] = json!("signature")
+        }),
+        ("request_expired", "request_expired", |p| {
+            p["expires"] = json!(now() - 31)
+        }),
+        ("request_expires_too_far", "expires_too_far", |p| {
+            p["expires"] = json!(now() + 120)
+        }),
+        ("request_for_unknown_action", "unknown_action", |p| {
+            p["action"] = json!("rm_rf")
+        }),
+        ("request_dry_run_of_a_read", "mode_unsupported", |p| {
+            p["mode"] = json!("dry_run")
+        }),
         ("version_unsupported", "version_unsupported", |p| p["v"] = json!(2)),
         ("json_unknown_field", "payload_malformed", |p| {
             p.insert("sudo".to_owned(), json!(true));
@@ -49,23 +69,55 @@ fn requests_that_are_signed_and_wrong_are_refused_and_recorded() {
         }),
         ("json_null", "payload_malformed", |p| p["reason"] = Value::Null),
         ("json_float", "payload_malformed", |p| p["args"]["lines"] = json!(1.5)),
-        ("json_big_int", "payload_malformed", |p| p["args"]["lines"] = json!(9_007_199_254_740_992_u64)),
-        ("json_deep", "payload_malformed", |p| p["args"]["path"] = json!([[[[[[[[1]]]]]]]])),
-        ("json_nul", "payload_malformed", |p| p["args"]["path"] = json!("/var/log/shop/web.log\0.txt")),
-        ("reason_with_a_newline", "payload_malformed", |p| p["reason"] = json!("a\nb")),
-        ("args_unknown", "arguments_invalid", |p| p["args"]["follow"] = json!(true)),
+        ("json_big_int", "payload_malformed", |p| {
+            p["args"]["lines"] = json!(9_007_199_254_740_992_u64)
+        }),
+        ("json_deep", "payload_malformed", |p| {
+            p["args"]["path"] = json!([[[[[[[[1]]]]]]]])
+        }),
+        ("json_nul", "payload_malformed", |p| {
+            p["args"]["path"] = json!("/var/log/shop/web.log\0.txt")
+        }),
+        ("reason_with_a_newline", "payload_malformed", |p| {
+            p["reason"] = json!("a\nb")
+        }),
+        ("args_unknown", "arguments_invalid", |p| {
+            p["args"]["follow"] = json!(true)
+        }),
         ("args_missing", "arguments_invalid", |p| p["args"] = json!({"lines": 1})),
-        ("args_wrong_type", "arguments_invalid", |p| p["args"]["lines"] = json!("1")),
-        ("args_over_the_maximum", "arguments_invalid", |p| p["args"]["lines"] = json!(5001)),
-        ("args_under_the_minimum", "arguments_invalid", |p| p["args"]["lines"] = json!(0)),
-        ("args_path_too_long", "arguments_invalid", |p| p["args"]["path"] = json!(format!("/var/log/{}", "a".repeat(4096)))),
-        ("args_path_as_list", "arguments_invalid", |p| p["args"]["path"] = json!([LOG])),
-        ("path_outside", "path_refused", |p| p["args"]["path"] = json!("/etc/shadow")),
-        ("path_dotdot", "path_refused", |p| p["args"]["path"] = json!("/var/log/../../etc/shadow")),
-        ("path_symlink_final", "path_refused", |p| p["args"]["path"] = json!("/var/log/shop/link.log")),
-        ("path_of_another_account", "path_refused", |p| p["args"]["path"] = json!("/var/log/shop/private.log")),
-        ("path_own_evidence", "path_refused", |p| p["args"]["path"] = json!("/var/log/writ/00000000000000000001.jsonl")),
-        ("path_missing", "path_not_found", |p| p["args"]["path"] = json!("/var/log/shop/none.log")),
+        ("args_wrong_type", "arguments_invalid", |p| {
+            p["args"]["lines"] = json!("1")
+        }),
+        ("args_over_the_maximum", "arguments_invalid", |p| {
+            p["args"]["lines"] = json!(5001)
+        }),
+        ("args_under_the_minimum", "arguments_invalid", |p| {
+            p["args"]["lines"] = json!(0)
+        }),
+        ("args_path_too_long", "arguments_invalid", |p| {
+            p["args"]["path"] = json!(format!("/var/log/{}", "a".repeat(4096)))
+        }),
+        ("args_path_as_list", "arguments_invalid", |p| {
+            p["args"]["path"] = json!([LOG])
+        }),
+        ("path_outside", "path_refused", |p| {
+            p["args"]["path"] = json!("/etc/shadow")
+        }),
+        ("path_dotdot", "path_refused", |p| {
+            p["args"]["path"] = json!("/var/log/../../etc/shadow")
+        }),
+        ("path_symlink_final", "path_refused", |p| {
+            p["args"]["path"] = json!("/var/log/shop/link.log")
+        }),
+        ("path_of_another_account", "path_refused", |p| {
+            p["args"]["path"] = json!("/var/log/shop/private.log")
+        }),
+        ("path_own_evidence", "path_refused", |p| {
+            p["args"]["path"] = json!("/var/log/writ/00000000000000000001.jsonl")
+        }),
+        ("path_missing", "path_not_found", |p| {
+            p["args"]["path"] = json!("/var/log/shop/none.log")
+        }),
     ];
     let attacks = table.len();
     for (name, expected, change) in table {
@@ -76,7 +128,9 @@ fn requests_that_are_signed_and_wrong_are_refused_and_recorded() {
     // Texts that no JSON writer would write.
     let texts: Vec<(&str, fn(&str) -> String)> = vec![
         ("json_dup_key", |text| text.replacen('{', "{\"mode\":\"run\",", 1)),
-        ("json_dup_key_deep", |text| text.replace("\"lines\":1", "\"lines\":1,\"lines\":2")),
+        ("json_dup_key_deep", |text| {
+            text.replace("\"lines\":1", "\"lines\":1,\"lines\":2")
+        }),
         ("json_trailing", |text| format!("{text}{{}}")),
         ("json_minus_zero", |text| text.replace("\"lines\":1", "\"lines\":-0")),
         ("json_whole_float", |text| text.replace("\"lines\":1", "\"lines\":1.0")),
@@ -95,7 +149,9 @@ fn requests_that_are_signed_and_wrong_are_refused_and_recorded() {
     ];
     for (name, change) in &texts {
         let text = change(&serde_json::to_string(&honest(&relay)).unwrap());
-        refused(&stack, Leaves::Record, name, "payload_malformed", || relay.send_text(&text));
+        refused(&stack, Leaves::Record, name, "payload_malformed", || {
+            relay.send_text(&text)
+        });
     }
     still_serves(&mut relay).unwrap();
     tell("signed requests", attacks + texts.len());
@@ -117,24 +173,67 @@ fn requests_that_prove_nothing_are_refused_and_counted() {
     let with = |bytes: &[&[u8]]| line(&text, &STANDARD.encode(bytes.concat()));
     let pem = format!("-----BEGIN SSH SIGNATURE-----\n{sig}\n-----END SSH SIGNATURE-----\n");
     let table: Vec<(&str, &str, String)> = vec![
-        ("request_wrong_key", "signature_invalid", signed(&other, sshsig::REQUEST)),
-        ("sig_wrong_namespace outcome", "signature_invalid", signed(&relay.task.key, sshsig::OUTCOME)),
-        ("sig_wrong_namespace file", "signature_invalid", signed(&relay.task.key, "file")),
-        ("sig_over_other_bytes", "signature_invalid", line(&format!("{text} "), &sig)),
+        (
+            "request_wrong_key",
+            "signature_invalid",
+            signed(&other, sshsig::REQUEST),
+        ),
+        (
+            "sig_wrong_namespace outcome",
+            "signature_invalid",
+            signed(&relay.task.key, sshsig::OUTCOME),
+        ),
+        (
+            "sig_wrong_namespace file",
+            "signature_invalid",
+            signed(&relay.task.key, "file"),
+        ),
+        (
+            "sig_over_other_bytes",
+            "signature_invalid",
+            line(&format!("{text} "), &sig),
+        ),
         ("sig_empty", "signature_invalid", line(&text, "")),
         ("sig_prefix_garbage", "signature_invalid", with(&[b"x", &blob])),
         ("sig_trailing_text", "signature_invalid", with(&[&blob, b"x"])),
         ("sig_armoured", "signature_invalid", line(&text, &pem)),
         ("sig_bit_flipped", "signature_invalid", with(&[&flipped])),
-        ("sig_sha1_rsa", "signature_invalid", line(&text, &STANDARD.encode(foreign("ssh-rsa", "ssh-rsa", 256)))),
-        ("sig_rsa_sha512", "signature_invalid", line(&text, &STANDARD.encode(foreign("ssh-rsa", "rsa-sha2-512", 256)))),
+        (
+            "sig_sha1_rsa",
+            "signature_invalid",
+            line(&text, &STANDARD.encode(foreign("ssh-rsa", "ssh-rsa", 256))),
+        ),
+        (
+            "sig_rsa_sha512",
+            "signature_invalid",
+            line(&text, &STANDARD.encode(foreign("ssh-rsa", "rsa-sha2-512", 256))),
+        ),
         ("sig_sk_without_touch", "signature_invalid", {
-            line(&text, &STANDARD.encode(foreign("sk-ssh-ed25519@openssh.com", "sk-ssh-ed25519@openssh.com", 64)))
+            line(
+                &text,
+                &STANDARD.encode(foreign("sk-ssh-ed25519@openssh.com", "sk-ssh-ed25519@openssh.com", 64)),
+            )
         }),
-        ("request_unsigned", "line_malformed", json!({"payload": text}).to_string()),
-        ("line_unknown_key", "line_malformed", json!({"payload": text, "sig": sig, "shell": "id"}).to_string()),
-        ("line_dup_key", "line_malformed", line(&text, &sig).replacen('{', "{\"sig\":\"\",", 1)),
-        ("line_two_meanings", "line_malformed", json!({"payload": text, "sig": sig, "certificate": "x"}).to_string()),
+        (
+            "request_unsigned",
+            "line_malformed",
+            json!({"payload": text}).to_string(),
+        ),
+        (
+            "line_unknown_key",
+            "line_malformed",
+            json!({"payload": text, "sig": sig, "shell": "id"}).to_string(),
+        ),
+        (
+            "line_dup_key",
+            "line_malformed",
+            line(&text, &sig).replacen('{', "{\"sig\":\"\",", 1),
+        ),
+        (
+            "line_two_meanings",
+            "line_malformed",
+            json!({"payload": text, "sig": sig, "certificate": "x"}).to_string(),
+        ),
         ("line_array", "line_malformed", json!([text, sig]).to_string()),
         ("line_trailing", "line_malformed", format!("{} x", line(&text, &sig))),
         ("line_empty", "line_malformed", String::new()),
@@ -142,8 +241,16 @@ fn requests_that_prove_nothing_are_refused_and_counted() {
         ("line_approvals_too_many", "line_malformed", {
             json!({"payload": text, "sig": sig, "approval": {"on": ["a"], "sigs": vec![""; 9]}}).to_string()
         }),
-        ("krl_not_served_yet", "line_unsupported", json!({"krl": "AAAA", "sig": sig}).to_string()),
-        ("outcome_not_served_yet", "line_unsupported", json!({"outcome": new_id()}).to_string()),
+        (
+            "krl_not_served_yet",
+            "line_unsupported",
+            json!({"krl": "AAAA", "sig": sig}).to_string(),
+        ),
+        (
+            "outcome_not_served_yet",
+            "line_unsupported",
+            json!({"outcome": new_id()}).to_string(),
+        ),
     ];
     let attacks = table.len();
     for (name, expected, attack) in table {
@@ -160,18 +267,37 @@ fn requests_that_prove_nothing_are_refused_and_counted() {
         relay.session.send(vec![b'x'; 300 * 1024])?;
         relay.session.line()
     });
-    assert_eq!(relay.session.raw_line(std::time::Duration::from_secs(10)).unwrap(), None, "the session goes on");
+    assert_eq!(
+        relay.session.raw_line(std::time::Duration::from_secs(10)).unwrap(),
+        None,
+        "the session goes on"
+    );
     // Before any certificate nothing is believed, however well it is signed.
     let mut relay = logged_in(&stack).unwrap();
     let payload = honest(&relay);
-    refused(&stack, Leaves::Count, "request_before_certificate", "certificate_missing", || relay.send(&payload));
+    refused(
+        &stack,
+        Leaves::Count,
+        "request_before_certificate",
+        "certificate_missing",
+        || relay.send(&payload),
+    );
     tell("requests that prove nothing", attacks + 3);
 }
 
 /// An SSHSIG blob of a key type that no machine uses here, with a made-up signature.
 fn foreign(key_type: &str, algorithm: &str, size: usize) -> Vec<u8> {
     let put = |parts: &[&[u8]]| -> Vec<u8> {
-        parts.iter().flat_map(|part| u32::try_from(part.len()).unwrap().to_be_bytes().into_iter().chain(part.to_vec())).collect()
+        parts
+            .iter()
+            .flat_map(|part| {
+                u32::try_from(part.len())
+                    .unwrap()
+                    .to_be_bytes()
+                    .into_iter()
+                    .chain(part.to_vec())
+            })
+            .collect()
     };
     let key = match key_type {
         "ssh-rsa" => put(&[key_type.as_bytes(), &[1, 0, 1], &[&[0][..], &[0x9b; 256]].concat()]),
@@ -183,16 +309,31 @@ fn foreign(key_type: &str, algorithm: &str, size: usize) -> Vec<u8> {
         signature.extend([0, 0, 0, 0, 1]);
     }
     let version = 1_u32.to_be_bytes();
-    [&b"SSHSIG"[..], &version, &put(&[&key, sshsig::REQUEST.as_bytes(), b"", b"sha512", &signature])].concat()
+    [
+        &b"SSHSIG"[..],
+        &version,
+        &put(&[&key, sshsig::REQUEST.as_bytes(), b"", b"sha512", &signature]),
+    ]
+    .concat()
 }
 
 #[test]
 fn grant_action_not_listed() {
     let stack = stack();
-    stack.target(WEB).unwrap().add_action("show_words", &words("show_words", "read")).unwrap();
+    stack
+        .target(WEB)
+        .unwrap()
+        .add_action("show_words", &words("show_words", "read"))
+        .unwrap();
     let mut relay = EvilRelay::start(&stack, WEB).unwrap();
     let payload = relay.payload("show_words", json!({"word": "x"}));
-    refused(&stack, Leaves::Record, "grant_action_not_listed", "action_not_granted", || relay.send(&payload));
+    refused(
+        &stack,
+        Leaves::Record,
+        "grant_action_not_listed",
+        "action_not_granted",
+        || relay.send(&payload),
+    );
 }
 
 #[test]
@@ -200,14 +341,22 @@ fn task_cert_for_change() {
     let stack = stack();
     for risk in ["change", "destroy"] {
         let name = format!("{risk}_something");
-        stack.target(WEB).unwrap().add_action(&name, &words(&name, risk)).unwrap();
+        stack
+            .target(WEB)
+            .unwrap()
+            .add_action(&name, &words(&name, risk))
+            .unwrap();
         // Whatever its grant lists.
         let mut relay = granted(&stack, &[&name]).unwrap();
         let payload = relay.payload(&name, json!({"word": "x"}));
-        refused(&stack, Leaves::Record, &name, "action_certificate_missing", || relay.send(&payload));
+        refused(&stack, Leaves::Record, &name, "action_certificate_missing", || {
+            relay.send(&payload)
+        });
         let mut dry = relay.payload(&name, json!({"word": "x"}));
         dry["mode"] = json!("dry_run");
-        refused(&stack, Leaves::Record, &name, "action_certificate_missing", || relay.send(&dry));
+        refused(&stack, Leaves::Record, &name, "action_certificate_missing", || {
+            relay.send(&dry)
+        });
     }
 }
 
@@ -224,7 +373,9 @@ fn halted() {
     // A link to nowhere is a halt file too: anything but a clear "not there" is.
     std::os::unix::fs::symlink("/nowhere", &halt).unwrap();
     let payload = honest(&relay);
-    refused(&stack, Leaves::Record, "halted by a link", "halted", || relay.send(&payload));
+    refused(&stack, Leaves::Record, "halted by a link", "halted", || {
+        relay.send(&payload)
+    });
     std::fs::remove_file(&halt).unwrap();
     still_serves(&mut relay).unwrap();
 }
@@ -258,7 +409,11 @@ fn a_read_may_be_repeated_until_it_expires() {
 }
 
 fn words(name: &str, risk: &str) -> String {
-    let approvals = if risk == "destroy" { "approvals = 1\napproval_window_s = 600\n" } else { "" };
+    let approvals = if risk == "destroy" {
+        "approvals = 1\napproval_window_s = 600\n"
+    } else {
+        ""
+    };
     format!(
         "name = \"{name}\"\ntitle = \"Words\"\ndescription = \"Shows a word.\"\nrisk = \"{risk}\"\ntimeout_ms = 1000\n{approvals}\
          [args]\nrequired = [\"word\"]\nproperties.word = {{ type = \"string\", maxLength = 100 }}\n\
