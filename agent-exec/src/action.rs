@@ -13,20 +13,30 @@ use crate::child::{self, Command};
 use crate::error::Refusal;
 use crate::{house, paths};
 
-/// Loads the target's own manifest of an action.
-///
-/// # Errors
-/// `unknown_action`, or `manifest_invalid` when the file is there and is not fit for use.
-pub(crate) fn find(name: &ActionName) -> Result<Entry, Refusal> {
-    let invalid = |what: String| Refusal::because(Code::ManifestInvalid, escaped(&what, 300));
-    let folder = Folder::open(Path::new(house::ACTIONS), &[0]).map_err(|fault| invalid(fault.to_string()))?;
-    match folder.load_one(name) {
-        Ok(Some(entry)) => Ok(entry),
-        Ok(None) => Err(Refusal::because(
-            Code::UnknownAction,
-            format!("this target has no action {name}"),
-        )),
-        Err(faults) => Err(invalid(faults.first().map(ToString::to_string).unwrap_or_default())),
+/// The manifests that this session has used: parsed once, and read again for each request.
+#[derive(Debug, Default)]
+pub(crate) struct Known(BTreeMap<ActionName, Entry>);
+
+impl Known {
+    /// Finds the target's own manifest of an action, as it is now.
+    ///
+    /// # Errors
+    /// `unknown_action`, or `manifest_invalid` when the file is there and is not fit for use.
+    pub(crate) fn find(&mut self, name: &ActionName) -> Result<&Entry, Refusal> {
+        let invalid = |what: String| Refusal::because(Code::ManifestInvalid, escaped(&what, 300));
+        let folder = Folder::open(Path::new(house::ACTIONS), &[0]).map_err(|fault| invalid(fault.to_string()))?;
+        let found = match self.0.remove(name) {
+            Some(known) => folder.reload(known),
+            None => folder.load_one(name),
+        };
+        match found {
+            Ok(Some(entry)) => Ok(self.0.entry(name.clone()).or_insert(entry)),
+            Ok(None) => Err(Refusal::because(
+                Code::UnknownAction,
+                format!("this target has no action {name}"),
+            )),
+            Err(faults) => Err(invalid(faults.first().map(ToString::to_string).unwrap_or_default())),
+        }
     }
 }
 

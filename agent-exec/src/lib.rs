@@ -189,6 +189,7 @@ struct Target {
     boot_id: String,
     log: Log,
     strangers: Strangers,
+    known: action::Known,
 }
 
 impl Target {
@@ -207,6 +208,7 @@ impl Target {
             boot_id: house::boot_id()?,
             strangers: Strangers::open(Path::new(house::STRANGERS), &rights).map_err(broken)?,
             log: Log::open(Path::new(house::LOG), Path::new(house::LOG_LOCK), who, Box::new(rights)).map_err(broken)?,
+            known: action::Known::default(),
             config,
             key,
         })
@@ -297,18 +299,18 @@ impl Target {
     }
 
     /// Everything that the target's own catalogue, clock and operator say to it.
-    fn judge<'a>(&self, request: &'a Verified, approval: Option<&Approval>) -> Result<Judged<'a>, Refusal> {
+    fn judge<'a>(&mut self, request: &'a Verified, approval: Option<&Approval>) -> Result<Judged<'a>, Refusal> {
         let payload = request.payload();
         // Before the catalogue is opened: a halted target looks at nothing.
         if house::halted() {
             return Err(Refusal::because(Code::Halted, "an operator halted this target"));
         }
         order::timely(payload, now())?;
-        let entry = action::find(&payload.action)?;
+        let entry = self.known.find(&payload.action)?;
         let risk = entry.manifest().risk();
         order::permitted(request, risk, approval)?;
-        let args = action::check_args(&entry, &payload.args)?;
-        let command = action::open(&entry, &args, &self.config.probe)?;
+        let args = action::check_args(entry, &payload.args)?;
+        let command = action::open(entry, &args, &self.config.probe)?;
         let encoding = action::encoding(&args);
         Ok(Judged {
             request,

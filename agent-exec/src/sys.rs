@@ -264,6 +264,8 @@ fn become_program(
         return Err(Errno::EPERM);
     }
     nix::sys::prctl::set_no_new_privs()?;
+    // Nothing is resident: a program whose supervisor was killed ends with it. After the change of ids, which clears this.
+    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
     nix::unistd::chdir(c"/")?;
     // SAFETY: both arrays end with a null pointer and point to strings that live in `plan`; the empty path with
     // AT_EMPTY_PATH means the descriptor itself.
