@@ -110,7 +110,7 @@ fn tail_twice(client: &mut McpClient) -> Result<(Step, String)> {
         "the second call did not join the first one's task"
     );
     let task = text(&first, "task_id")?;
-    let output = text(&first, "output")?;
+    let output = text(first.get("untrusted").unwrap_or(&Value::Null), "output")?;
     ensure!(output.lines().count() == 5, "5 lines were asked for: {output}");
     let last = output.lines().last().unwrap_or_default().to_owned();
     let step = Step {
@@ -166,10 +166,9 @@ fn elsewhere(stack: &Stack) -> Result<Step> {
         "web-2 was expected to refuse: {said}"
     );
     let log = web_2.sshd_log();
-    let why = log
-        .lines()
-        .rev()
-        .find(|line| line.contains("not a listed principal") || line.contains("Certificate invalid"));
+    // sshd's words: "does not contain an authorized principal", or "name is not a listed principal".
+    let says_why = |line: &&str| line.contains("authorized principal") || line.contains("listed principal");
+    let why = log.lines().rev().find(says_why);
     let why = why
         .ok_or_else(|| anyhow!("sshd of web-2 does not say why: {log}"))?
         .to_owned();
@@ -184,31 +183,40 @@ fn elsewhere(stack: &Stack) -> Result<Step> {
 
 fn replayed(evidence: &Evidence, task: &str) -> Result<Step> {
     let said = evidence.replay(task)?;
-    ensure!(said.exit == 0, "replay ended with {}: {}", said.exit, said.report);
+    ensure!(said.exit == 0, "replay ended with {}: {:?}", said.exit, said.faults());
     let timeline = said
         .report
         .get("timeline")
         .and_then(Value::as_array)
-        .map_or(0, Vec::len);
-    ensure!(timeline > 0, "the replay holds nothing: {}", said.report);
-    let text = evidence.replay_text(task)?;
-    let mut lines = vec!["writ-audit, with copies of the four logs in an empty folder and nothing else:".to_owned()];
-    let told = text
-        .lines()
-        .skip_while(|line| *line != "timeline")
-        .skip(1)
-        .take_while(|line| !line.is_empty());
-    lines.extend(told.map(str::to_owned));
+        .cloned()
+        .unwrap_or_default();
+    ensure!(!timeline.is_empty(), "the replay holds nothing: {}", said.report);
+    let mut lines = vec!["writ-audit, with copies of the logs in an empty folder and nothing else:".to_owned()];
+    lines.extend(timeline.iter().map(moment));
     Ok(Step {
         name: "replay",
         lines,
-        facts: json!({"task_id": task, "timeline": timeline, "report": said.report}),
+        facts: json!({"task_id": task, "timeline": timeline.len(), "report": said.report}),
     })
+}
+
+/// One record of a replay on one line: when, who, which record, what.
+fn moment(moment: &Value) -> String {
+    let text = |pointer: &str| moment.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let time = text("/ts").split(['T', 'Z']).nth(1).unwrap_or_default();
+    let seq = moment.pointer("/head/seq").and_then(Value::as_u64).unwrap_or_default();
+    let said = [text("/record/action"), text("/record/status"), text("/record/code")].join(" ");
+    let (tier, host, event) = (text("/tier"), text("/host"), text("/record/event"));
+    let line = format!(
+        "  {time}  {tier:<6}  {host:<8} {:>3}  {event:<8} {said}",
+        format!("#{seq}")
+    );
+    line.trim_end().to_owned()
 }
 
 fn verified(evidence: &Evidence) -> Result<Step> {
     let said = evidence.verify()?;
-    ensure!(said.exit == 0, "verify ended with {}: {}", said.exit, said.report);
+    ensure!(said.exit == 0, "verify ended with {}: {:?}", said.exit, said.faults());
     let logs = said.report.get("logs").and_then(Value::as_array).map_or(0, Vec::len);
     Ok(Step {
         name: "verify",
@@ -231,18 +239,11 @@ fn flipped(evidence: &Evidence) -> Result<Step> {
         "a flipped byte was not found: verify ended with {}",
         said.exit
     );
-    let faults: Vec<Value> = said
-        .report
-        .get("logs")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .filter_map(|log| log.get("fault").cloned())
-        .collect();
-    let fault = faults
+    let fault = said
+        .faults()
         .first()
-        .ok_or_else(|| anyhow!("verify names no fault: {}", said.report))?
-        .clone();
+        .cloned()
+        .ok_or_else(|| anyhow!("verify names no fault: {}", said.report))?;
     let word = |key: &str| {
         fault
             .get(key)

@@ -12,7 +12,7 @@ use crate::control::{CA_LOG, RELAY_LOG};
 use crate::root::Root;
 use crate::spawn::run;
 use crate::stack::Stack;
-use crate::target::LOG;
+use crate::target::{LOG, Target};
 
 /// Copied logs: one folder a log.
 #[derive(Debug)]
@@ -33,6 +33,17 @@ pub struct Said {
     pub errors: String,
 }
 
+impl Said {
+    /// Everything that is wrong, as the report names it.
+    pub fn faults(&self) -> Vec<Value> {
+        let list = |value: Option<&Value>| value.and_then(Value::as_array).cloned().unwrap_or_default();
+        let logs = list(self.report.get("logs"));
+        let mut faults: Vec<Value> = logs.iter().filter_map(|log| log.get("fault").cloned()).collect();
+        faults.extend(list(self.report.get("faults")));
+        faults
+    }
+}
+
 impl Evidence {
     /// Copies the log of every tier to a new folder of this name.
     pub fn copy(stack: &Stack, name: &str) -> Result<Evidence> {
@@ -41,7 +52,9 @@ impl Evidence {
         let control = stack.control.root();
         copy_log(control, CA_LOG, &folder.join("ca"))?;
         copy_log(control, RELAY_LOG, &folder.join("relay"))?;
-        for target in &stack.targets {
+        // A target that nobody has ever logged in to has no log yet.
+        let logged = |target: &&Target| fs::read_dir(target.root().at(LOG)).is_ok_and(|mut log| log.next().is_some());
+        for target in stack.targets.iter().filter(logged) {
             copy_log(target.root(), LOG, &folder.join(target.name()))?;
         }
         Ok(Evidence {

@@ -4,7 +4,7 @@
 //! each connection is a `writ-relay stdio` of alice's. `harness stdio SOCKET` is the client's end.
 
 use std::fs::{self, Permissions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
@@ -50,10 +50,16 @@ pub fn stdio(socket: &Path) -> Result<()> {
         connect(socket).with_context(|| format!("nobody listens on {}: is `make up` running?", socket.display()))?;
     let mut up = stream.try_clone()?;
     thread::spawn(move || {
-        let _ = io::copy(&mut io::stdin().lock(), &mut up);
+        let _ = copy(&mut io::stdin().lock(), &mut up);
         let _ = up.shutdown(Shutdown::Write);
     });
-    let (mut from, mut to) = (stream, io::stdout().lock());
+    let mut from = stream;
+    copy(&mut from, &mut io::stdout().lock())?;
+    Ok(())
+}
+
+/// Passes on what there is as soon as it is there; [`io::copy`] may splice, and then waits for more.
+fn copy(from: &mut impl io::Read, to: &mut impl io::Write) -> io::Result<()> {
     let mut buffer = [0; 16 * 1024];
     loop {
         match from.read(&mut buffer)? {

@@ -40,7 +40,11 @@ fn check(seen: &Value) {
         );
     }
     assert_eq!(seen["read_is_error"], false, "{seen}");
-    assert_eq!(seen["read"]["output"].as_str().unwrap().lines().count(), 3, "{seen}");
+    assert_eq!(
+        seen["read"]["untrusted"]["output"].as_str().unwrap().lines().count(),
+        3,
+        "{seen}"
+    );
     assert_eq!(seen["refused_is_error"], true, "{seen}");
     assert_eq!(seen["refused"]["code"], "path_refused", "{seen}");
 }

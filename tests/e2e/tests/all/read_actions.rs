@@ -17,7 +17,7 @@ fn tail_log_gives_the_last_lines() {
         json!({"target": "web-1", "path": "/var/log/shop/web.log", "lines": 2}),
     );
     assert!(!called.is_error, "{}", called.value);
-    let output = called.value["output"].as_str().unwrap();
+    let output = called.value["untrusted"]["output"].as_str().unwrap();
     assert_eq!(output.lines().count(), 2);
     assert!(output.ends_with("GET /cart/400 200\n"), "{output}");
 }
@@ -29,11 +29,11 @@ fn read_file_gives_a_range_as_text_and_as_base64() {
         json!({"target": "web-2", "path": "/var/log/shop/web.log", "offset": 0, "limit": 20}),
     );
     assert!(!text.is_error, "{}", text.value);
-    assert_eq!(text.value["output"], "2026-01-01T10:00:01Z");
+    assert_eq!(text.value["untrusted"]["output"], "2026-01-01T10:00:01Z");
     let arguments =
         json!({"target": "web-2", "path": "/var/log/shop/web.log", "offset": 0, "limit": 4, "encoding": "base64"});
     let base64 = call("read_file", arguments);
-    assert_eq!(base64.value["output"], "MjAyNg==", "{}", base64.value);
+    assert_eq!(base64.value["untrusted"]["output"], "MjAyNg==", "{}", base64.value);
 }
 
 #[test]
