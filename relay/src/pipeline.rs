@@ -81,6 +81,7 @@ struct Asked {
 struct Built {
     asked: Asked,
     request: RequestId,
+    manifest: Digest,
     payload: String,
     sha256: Digest,
 }
@@ -262,7 +263,7 @@ impl Relay {
             target: asked.act.target.clone(),
             target_key: Fingerprint::of(&issued.receipt_key),
             action: asked.act.action.clone(),
-            manifest,
+            manifest: manifest.clone(),
             args: std::mem::take(&mut asked.args),
             mode: Mode::Run,
             expires: latest.min(issued.valid_before).min(task.ends),
@@ -278,6 +279,7 @@ impl Relay {
         }
         Ok(Built {
             sha256: Digest::of(payload.as_bytes()),
+            manifest,
             asked,
             request,
             payload,
@@ -290,6 +292,7 @@ impl Relay {
             requester: Some(requester.clone()),
             reason: Some(task.reason.clone()),
             risk: Some(built.asked.risk),
+            manifest: Some(built.manifest.clone()),
             mode: Some(Mode::Run),
             ..self.draft(Event::Request, &built)
         };

@@ -16,8 +16,8 @@ use openssh::key::SigningKey;
 use openssh::sshsig;
 use russh::client::Msg;
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::{Instant, timeout};
 use wire::ids::{TargetName, TaskId};
 use wire::lines::{Answer, RelayLine, TargetLine};
 use wire::{Code, Hello};
@@ -108,10 +108,14 @@ struct Writer {
 
 struct Shared {
     state: Mutex<State>,
+    /// Told when somebody begins to wait.
+    asked: Notify,
 }
 
 struct State {
     waiting: VecDeque<Waiting>,
+    /// When the turn of the first of them came.
+    turn: Instant,
     /// Why the session is over, once it is.
     over: Option<String>,
     /// The Code with which the target refused a certificate line, if it did.
@@ -120,13 +124,41 @@ struct State {
 
 struct Waiting {
     line: u64,
-    answer: oneshot::Sender<Result<Answer, Error>>,
+    /// How long it may take once its turn has come: the target answers in order.
+    patience: Duration,
+    answer: Answered,
+}
+
+/// Where an answer is waited for.
+type Answered = oneshot::Sender<Result<Answer, Error>>;
+
+impl State {
+    /// The one whose answer came; the turn passes on.
+    fn next(&mut self) -> Option<Waiting> {
+        self.turn = Instant::now();
+        self.waiting.pop_front()
+    }
 }
 
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         // A panic elsewhere leaves the queue whole: it is only pushed to and popped from.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When the first who waits gives up. `None` when nobody waits.
+    fn deadline(&self) -> Option<Instant> {
+        let state = self.state();
+        state.waiting.front().map(|waiting| state.turn + waiting.patience)
+    }
+
+    /// The first who waits has waited too long. Answers come in order, so all others get none either.
+    fn time_out(&self) {
+        let first = self.state().waiting.pop_front();
+        self.end("an answer did not come in time");
+        if let Some(waiting) = first {
+            let _ = waiting.answer.send(Err(Error::TimedOut(waiting.patience)));
+        }
     }
 
     /// Ends the session: whoever waits learns why.
@@ -138,6 +170,8 @@ impl Shared {
         for waiting in state.waiting.drain(..) {
             let _ = waiting.answer.send(Err(Error::NoAnswer(why.to_owned())));
         }
+        // The keeper looks again, and leaves.
+        self.asked.notify_one();
     }
 }
 
@@ -166,9 +200,11 @@ impl Session {
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 waiting: VecDeque::new(),
+                turn: Instant::now(),
                 over: None,
                 certificate_refused: None,
             }),
+            asked: Notify::new(),
         });
         let (alive, gone) = mpsc::channel(1);
         let keeper = Keeper {
@@ -213,22 +249,19 @@ impl Session {
         state.over.is_none() && state.certificate_refused.is_none()
     }
 
-    /// Sends a request and waits for its answer, which nobody has verified yet.
+    /// Sends a request and waits for its answer, which nobody has verified yet. `patience` begins when the requests
+    /// before it are answered.
     ///
     /// # Errors
     /// [`Error::NotSent`] when nothing of it can have arrived; [`Error::LineRefused`] when the target could not read
     /// it; otherwise nobody knows, and the session is over.
     pub async fn ask(&self, line: &RelayLine, patience: Duration) -> Result<Answer, Error> {
         let (answer, answered) = oneshot::channel();
-        self.send(line, Some(answer)).await?;
-        match timeout(patience, answered).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(Error::NoAnswer("the connection's keeper is gone".to_owned())),
-            Err(_) => {
-                // Answers come in order: one that does not come holds back all after it.
-                self.close("an answer did not come in time");
-                Err(Error::TimedOut(patience))
-            }
+        self.send(line, Some((patience, answer))).await?;
+        self.shared.asked.notify_one();
+        match answered.await {
+            Ok(answer) => answer,
+            Err(_) => Err(Error::NoAnswer("the connection's keeper is gone".to_owned())),
         }
     }
 
@@ -245,11 +278,7 @@ impl Session {
         self.shared.end(why);
     }
 
-    async fn send(
-        &self,
-        line: &RelayLine,
-        answer: Option<oneshot::Sender<Result<Answer, Error>>>,
-    ) -> Result<(), Error> {
+    async fn send(&self, line: &RelayLine, answer: Option<(Duration, Answered)>) -> Result<(), Error> {
         let bytes = line.to_line().into_bytes();
         if bytes.len() > wire::limits::LINE_IN {
             return Err(Error::NotSent("the line is too long".to_owned()));
@@ -261,11 +290,12 @@ impl Session {
             if let Some(why) = &state.over {
                 return Err(Error::NotSent(why.clone()));
             }
-            if let Some(answer) = answer {
-                state.waiting.push_back(Waiting {
-                    line: writer.sent,
-                    answer,
-                });
+            if let Some((patience, answer)) = answer {
+                if state.waiting.is_empty() {
+                    state.turn = Instant::now();
+                }
+                let line = writer.sent;
+                state.waiting.push_back(Waiting { line, patience, answer });
             }
         }
         match timeout(WRITE, writer.half.data_bytes(bytes)).await {
@@ -322,7 +352,15 @@ impl Keeper {
             if let Some(why) = self.shared.state().over.clone() {
                 return why;
             }
-            match self.read.wait().await {
+            let message = tokio::select! {
+                message = self.read.wait() => message,
+                () = self.shared.asked.notified() => continue,
+                () = until(self.shared.deadline()) => {
+                    self.shared.time_out();
+                    continue;
+                }
+            };
+            match message {
                 Some(ChannelMsg::Data { data }) => self.lines.push(&data),
                 Some(ChannelMsg::ExtendedData { data, .. }) => {
                     if stderr < STDERR_BYTES {
@@ -356,20 +394,14 @@ impl Keeper {
         match line {
             TargetLine::Hello(_) => Err("the target sent a second hello".to_owned()),
             TargetLine::Answer(answer) => {
-                let waiting = state
-                    .waiting
-                    .pop_front()
-                    .ok_or("the target answered what nobody asked")?;
+                let waiting = state.next().ok_or("the target answered what nobody asked")?;
                 let _ = waiting.answer.send(Ok(answer));
                 Ok(())
             }
             TargetLine::Refused { line, code } => {
                 let front = state.waiting.front().map(|waiting| waiting.line);
                 if front == Some(line) {
-                    let waiting = state
-                        .waiting
-                        .pop_front()
-                        .ok_or("the target answered what nobody asked")?;
+                    let waiting = state.next().ok_or("the target answered what nobody asked")?;
                     let _ = waiting.answer.send(Err(Error::LineRefused(code)));
                 } else {
                     // A certificate line. What was asked after it is answered on its own; nothing new is asked here.
@@ -379,6 +411,13 @@ impl Keeper {
                 Ok(())
             }
         }
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -36,6 +36,16 @@ pub(crate) fn serve(socket: &Path, facts: Arc<Facts>) {
     );
 }
 
+/// A task certificate, in OpenSSH's text form.
+pub(crate) fn certificate(ca: &SigningKey, task: &str, target: &str, key: &PublicKey, valid: (u64, u64)) -> String {
+    let mut builder = Builder::new([7; 16], key.key_data(), valid.0, valid.1).unwrap();
+    builder.serial(7).unwrap();
+    builder.key_id(task).unwrap();
+    builder.cert_type(CertType::User).unwrap();
+    builder.valid_principal(target).unwrap();
+    builder.sign(ca.private()).unwrap().to_openssh().unwrap()
+}
+
 fn futures(listener: UnixListener) -> tokio_stream::wrappers::UnixListenerStream {
     tokio_stream::wrappers::UnixListenerStream::new(listener)
 }
@@ -55,14 +65,8 @@ impl FewLines {
         let now = relay::serve::now();
         let (after, before) = (now - 30, now + self.0.life_s.load(Ordering::SeqCst));
         let key = PublicKey::from_openssh(key).unwrap();
-        let mut builder = Builder::new([7; 16], key.key_data(), after, before).unwrap();
-        builder.serial(7).unwrap();
-        builder.key_id(task).unwrap();
-        builder.cert_type(CertType::User).unwrap();
-        builder.valid_principal(target).unwrap();
-        let certificate = builder.sign(self.0.key.private()).unwrap();
         Ok(Response::new(TaskCertificate {
-            certificate: certificate.to_openssh().unwrap(),
+            certificate: certificate(&self.0.key, task, target, &key, (after, before)),
             valid_after: after.cast_signed(),
             valid_before: before.cast_signed(),
             receipt_key: self.0.receipt.to_openssh(),

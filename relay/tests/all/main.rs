@@ -11,6 +11,7 @@ mod client;
 mod deploy;
 mod hosts;
 mod protocol;
+mod sessions;
 mod story;
 mod target;
 mod world;

@@ -22,6 +22,8 @@ pub(crate) enum Manner {
     Says(String),
     /// Refuses every request, with these words.
     Refuses(Code, String),
+    /// Answers, so many milliseconds after it has read.
+    Slow(u64),
     /// Reads and never answers.
     Mute,
     /// Leaves when a request comes.
@@ -290,6 +292,9 @@ impl Handler for Actor {
     async fn data(&mut self, channel: ChannelId, data: &[u8], session: &mut Session) -> Result<(), russh::Error> {
         self.lines.push(data);
         while let Some(relay::lines::Piece::Line(line)) = self.lines.next_piece() {
+            if let (Manner::Slow(ms), true) = (&self.manner, self.line > 0) {
+                tokio::time::sleep(std::time::Duration::from_millis(*ms)).await;
+            }
             match self.react(&line) {
                 Some(text) => session.data(channel, text.into_bytes())?,
                 None => session.close(channel)?,
