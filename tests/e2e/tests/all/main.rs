@@ -3,6 +3,7 @@
 
 mod demo;
 mod faults;
+mod helper;
 mod mcp_client;
 mod own_host;
 mod read_actions;
