@@ -6,7 +6,7 @@ use std::sync::Arc;
 use audit::{Draft, Event};
 use wire::ids::{Reason, TargetName, TaskId};
 use wire::limits::TASK_MAX_S;
-use wire::{Code, Requester};
+use wire::{Code, Proof, Requester};
 
 use super::Relay;
 use crate::call::{Opened, Reply, TaskView};
@@ -197,6 +197,11 @@ impl Relay {
     async fn record_close(&self, task: &Task, why: &str) -> Result<u64, audit::Error> {
         let draft = Draft {
             task_id: Some(task.id.clone()),
+            requester: Some(Requester {
+                brain: task.owner.brain.clone(),
+                person: task.owner.person.clone(),
+                proof: Proof::Relay,
+            }),
             message: Some(why.to_owned()),
             ..Draft::new(Event::Close)
         };
