@@ -80,7 +80,7 @@ pub(crate) fn not_started(request: &Verified, manifest: Digest, error: &std::io:
     let outcome = Outcome {
         status: Status::Failed,
         code: Some(Code::ExecFailed),
-        message: Some(error.to_string()),
+        message: Some(not_found(error).map_or_else(|| error.to_string(), str::to_owned)),
         manifest_differs: manifest != request.payload().manifest,
         manifest: Some(manifest),
         serial: Some(request.serial()),
@@ -93,13 +93,20 @@ pub(crate) fn not_started(request: &Verified, manifest: Digest, error: &std::io:
     }
 }
 
+/// The program is open, so what the kernel did not find is what the file names: the interpreter of a script, which has no
+/// path to the script, or a loader.
+fn not_found(error: &std::io::Error) -> Option<&'static str> {
+    (error.kind() == std::io::ErrorKind::NotFound)
+        .then_some("it is a script, or its loader is missing: name a program; scripts are not run")
+}
+
 /// What is answered when a result could not be recorded: that it ran is certain, and nothing else is said of it.
 #[must_use]
 pub(crate) fn unrecorded(request: &Verified, message: String, now: u64) -> Reply {
     let outcome = Outcome {
         status: Status::Unknown,
         code: Some(Code::OutcomeUnknown),
-        message: Some(message),
+        message: Some(wire::statement::escaped(&message, 400)),
         serial: Some(request.serial()),
         ..empty(request.sha256().clone(), now)
     };

@@ -258,9 +258,12 @@ impl Target {
 
     /// The story of a request: verify, then carry out; whatever stops it is recorded and answered.
     fn request(&mut self, session: &Session, sealed: &Sealed, approval: Option<&Approval>) -> Reply {
-        let cas = house::cas().unwrap_or_default();
         let sha256 = Digest::of(sealed.payload.as_bytes());
-        match order::verify(sealed, session.task.as_ref(), &self.knowledge(session, &cas)) {
+        let verified = match house::cas() {
+            Ok(cas) => order::verify(sealed, session.task.as_ref(), &self.knowledge(session, &cas)),
+            Err(fatal) => Err(Unverified::Stranger(Refusal::because(fatal.code(), fatal.to_string()))),
+        };
+        match verified {
             Ok(request) => match self.carry_out(session, &request, approval) {
                 Ok(reply) => reply,
                 Err(refusal) => {

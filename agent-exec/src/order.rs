@@ -70,8 +70,7 @@ pub fn accept(text: &str, knowledge: &Knowledge<'_>, before: Option<&Task>) -> R
         max_lifetime_s: knowledge.max_lifetime_s.saturating_add(limits::SKEW_S),
     };
     let certificate = certificate::check_user(text, &terms)?;
-    let grant = Grant::parse(certificate.grant().as_bytes())
-        .map_err(|error| Refusal::because(Code::GrantMalformed, error.to_string()))?;
+    let grant = Grant::parse(certificate.grant().as_bytes()).map_err(|error| unread(&error, Code::GrantMalformed))?;
     let mismatch = |what: &str| Err(Refusal::because(Code::GrantMismatch, what));
     if grant.kind != Kind::Task {
         return mismatch("the grant is not a task's");
@@ -83,7 +82,10 @@ pub fn accept(text: &str, knowledge: &Knowledge<'_>, before: Option<&Task>) -> R
         return mismatch("the grant names another target than the certificate's principal");
     }
     let age = knowledge.now.saturating_sub(grant.opened);
-    if grant.opened > knowledge.now.saturating_add(limits::SKEW_S) || age >= limits::TASK_MAX_S + limits::SKEW_S {
+    // A certificate is back-dated by the tolerance and judged with it, so clocks that differ by two pass there. `opened` is
+    // not back-dated: here the second one is added, lest a difference of clocks be called a mismatch.
+    let skew_s = 2 * limits::SKEW_S;
+    if grant.opened > knowledge.now.saturating_add(skew_s) || age >= limits::TASK_MAX_S + skew_s {
         return mismatch("the task was opened too long ago, or in the future");
     }
     // Proof of possession is the login's and each request's signature; sshd's word must not contradict it.
@@ -155,13 +157,8 @@ pub fn verify(sealed: &Sealed, task: Option<&Task>, knowledge: &Knowledge<'_>) -
         .verify(task.certificate.key(), sshsig::REQUEST)
         .map_err(|_| stranger(Code::SignatureInvalid))?;
     let known = |code, message: &str| Unverified::Known(Refusal::because(code, message));
-    let payload = Payload::parse(sealed.payload.as_bytes()).map_err(|error| {
-        let code = match error {
-            strict::Error::Version(_) => Code::VersionUnsupported,
-            strict::Error::TooLong { .. } | strict::Error::Malformed(_) => Code::PayloadMalformed,
-        };
-        known(code, &wire::statement::escaped(&error.to_string(), 200))
-    })?;
+    let payload = Payload::parse(sealed.payload.as_bytes())
+        .map_err(|error| Unverified::Known(unread(&error, Code::PayloadMalformed)))?;
     task.certificate
         .check_time(knowledge.now, limits::SKEW_S)
         .map_err(|error| Unverified::Known(error.into()))?;
@@ -182,6 +179,15 @@ pub fn verify(sealed: &Sealed, task: Option<&Task>, knowledge: &Knowledge<'_>) -
         sha256: Digest::of(sealed.payload.as_bytes()),
         task: task.clone(),
     })
+}
+
+/// What a reader said of bytes that somebody else wrote; another version is told apart.
+fn unread(error: &strict::Error, malformed: Code) -> Refusal {
+    let code = match error {
+        strict::Error::Version(_) => Code::VersionUnsupported,
+        strict::Error::TooLong { .. } | strict::Error::Malformed(_) => malformed,
+    };
+    Refusal::because(code, wire::statement::escaped(&error.to_string(), 200))
 }
 
 /// Checks what a request asks against what its task's grant permits and its target's manifest says.

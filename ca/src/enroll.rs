@@ -91,6 +91,12 @@ pub fn run(config: &Config, input: &[u8], about: &About, now: u64) -> Result<Enr
             known.clone()
         }
         None => {
+            if let Some(other) = inventory.iter().find(|other| *other.receipt_key() == receipt_key) {
+                let name = other.name();
+                return Err(one(format!(
+                    "{name} has that receipt key: a copied host needs a key of its own"
+                )));
+            }
             let address = about
                 .address
                 .as_deref()

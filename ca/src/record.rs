@@ -251,6 +251,7 @@ impl Records {
             relay: Some(refusal.relay),
             target: refusal.target,
             decision: Some(Decision::Deny),
+            status: Some(wire::Status::Refused),
             code: Some(refusal.code),
             message: Some(cut(&refusal.message)),
             policy: (!refusal.policies.is_empty()).then(|| first(&refusal.policies)),

@@ -138,16 +138,33 @@ pub fn replay(task: &TaskId, paths: &[PathBuf]) -> Replay {
     replay
 }
 
-/// One order of all records: always the earliest of those that stand next in their logs.
+/// One order of all records: always the earliest of those that stand next in their logs. A record waits for its cause, an
+/// answer for its intent, whatever the clocks of the two machines say.
 fn merge(logs: Vec<Vec<(Record, Head)>>) -> Vec<Step> {
+    let mut left: BTreeMap<(RequestId, u8), usize> = BTreeMap::new();
+    for (record, _) in logs.iter().flatten() {
+        if let Some(key) = stage(&record.draft) {
+            *left.entry(key).or_default() += 1;
+        }
+    }
     let mut logs: Vec<_> = logs.into_iter().map(|log| log.into_iter().peekable()).collect();
     let mut timeline = Vec::new();
     loop {
-        let heads = logs
-            .iter_mut()
-            .enumerate()
-            .filter_map(|(at, log)| Some((log.peek()?.0.envelope.ts.clone(), at)));
-        let Some((_, at)) = heads.min() else { return timeline };
+        let heads = logs.iter_mut().enumerate().filter_map(|(at, log)| {
+            let record = &log.peek()?.0;
+            let waits = stage(&record.draft)
+                .is_some_and(|(id, stage)| left.range((id.clone(), 0)..(id, stage)).next().is_some());
+            Some((waits, record.envelope.ts.clone(), at))
+        });
+        let Some((_, _, at)) = heads.min() else { return timeline };
+        if let Some(key) = logs[at].peek().and_then(|(record, _)| stage(&record.draft))
+            && let Some(count) = left.get_mut(&key)
+        {
+            *count -= 1;
+            if *count == 0 {
+                left.remove(&key);
+            }
+        }
         timeline.extend(logs[at].next().map(|(record, head)| Step {
             ts: record.envelope.ts,
             tier: record.envelope.tier,
@@ -156,6 +173,18 @@ fn merge(logs: Vec<Vec<(Record, Head)>>) -> Vec<Step> {
             record: record.draft,
         }));
     }
+}
+
+/// Where a record stands in the story of its request: one with a smaller number can be its cause.
+fn stage(draft: &Draft) -> Option<(RequestId, u8)> {
+    let stage = match draft.event {
+        Event::Request => 1,
+        Event::Intent => 2,
+        Event::Result => 3,
+        Event::Outcome => 4,
+        _ => return None,
+    };
+    draft.request_id.clone().map(|id| (id, stage))
 }
 
 /// The first thing that a record says of a kind.

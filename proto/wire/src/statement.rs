@@ -3,6 +3,8 @@
 //! Printable ASCII only. One field a line, in a fixed order, and no value can hold a line end, so no argument can look
 //! like another field. Spec: docs/spec/statement.md.
 
+use serde_json::Value;
+
 use crate::payload::Payload;
 
 /// The first line; another version has another text.
@@ -31,7 +33,7 @@ pub fn render(payload: &Payload, on: &[String]) -> String {
         // Both halves as JSON strings or literals: the first unescaped quote ends the name, whatever it holds.
         line(
             "argument",
-            &format!("{} = {value}", serde_json::Value::from(name.as_str())),
+            &format!("{} = {}", Value::from(name.as_str()), sorted(value)),
         );
     }
     line("mode", payload.mode.as_str());
@@ -40,6 +42,21 @@ pub fn render(payload: &Payload, on: &[String]) -> String {
         line("on", target);
     }
     text
+}
+
+/// The JSON of a value, with the keys of every object in order: a build may keep them as they were written, and the text
+/// must not depend on the build.
+fn sorted(value: &Value) -> String {
+    match value {
+        Value::Object(object) => {
+            let mut fields: Vec<_> = object.iter().collect();
+            fields.sort_by_key(|(name, _)| *name);
+            let field = |(name, value): (&String, &Value)| format!("{}:{}", Value::from(name.as_str()), sorted(value));
+            format!("{{{}}}", fields.into_iter().map(field).collect::<Vec<_>>().join(","))
+        }
+        Value::Array(items) => format!("[{}]", items.iter().map(sorted).collect::<Vec<_>>().join(",")),
+        plain => plain.to_string(),
+    }
 }
 
 /// The line of `on` for one payload: which target, which key, which bytes.
@@ -95,6 +112,18 @@ mod tests {
             "{text}"
         );
         assert!(text.ends_with("\non: web-1 SHA256:x y\n"));
+    }
+
+    #[test]
+    fn the_keys_of_an_argument_have_one_order() {
+        let mut payload = example();
+        let pinned: Value = serde_json::from_str(r#"{"sha256":"b","path":["c",{"z":1,"a":2}]}"#).unwrap();
+        payload.args.insert("file".to_owned(), pinned);
+        let text = render(&payload, &[]);
+        assert!(
+            text.contains(r#"argument: "file" = {"path":["c",{"a":2,"z":1}],"sha256":"b"}"#),
+            "{text}"
+        );
     }
 
     #[test]

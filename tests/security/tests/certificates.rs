@@ -120,7 +120,7 @@ fn certificates_that_the_ca_would_never_sign_are_refused_in_band() {
                 .collect();
             grant["actions"] = json!(names);
         }),
-        ("grant_other_version", "grant_malformed", |_, grant| {
+        ("grant_other_version", "version_unsupported", |_, grant| {
             grant["v"] = json!(2)
         }),
         ("grant_unknown_field", "grant_malformed", |_, grant| {

@@ -707,7 +707,7 @@ fn certificates() -> Vec<Case> {
             b.extension(
                 GRANT_EXTENSION,
                 json(&Grant {
-                    opened: NOW - limits::TASK_MAX_S - limits::SKEW_S,
+                    opened: NOW - limits::TASK_MAX_S - 2 * limits::SKEW_S,
                     ..grant()
                 }),
             )
@@ -718,7 +718,7 @@ fn certificates() -> Vec<Case> {
             b.extension(
                 GRANT_EXTENSION,
                 json(&Grant {
-                    opened: NOW + limits::SKEW_S + 1,
+                    opened: NOW + 2 * limits::SKEW_S + 1,
                     ..grant()
                 }),
             )
