@@ -7,14 +7,16 @@
 //! Each step gives the value that the next one needs, and nothing else makes one: no record, no request; no verified
 //! signature, no outcome. A step that says no ends the call with one Code, in one record of whoever refused.
 
+mod refusals;
 mod seat;
 mod tasks;
 mod verdict;
+mod views;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use audit::{Decision, Draft, Event, Output, Witness};
+use audit::{Draft, Event, Output, Witness};
 use catalogue::{Catalogue, HostTrust, Inventory};
 use openssh::sshsig;
 use tokio::sync::Semaphore;
@@ -23,8 +25,8 @@ use wire::lines::{Answer, RelayLine};
 use wire::seal::Sealed;
 use wire::{Code, Mode, Payload, PayloadWitness, Proof, Requester, Risk, Status, Stream};
 
-use crate::call::{Act, Call, Caller, Done, Listed, Reply, ServerView};
-use crate::error::{About, Refusal, RefusedBy};
+use crate::call::{Act, Call, Caller, Done, Reply};
+use crate::error::{About, Refusal};
 use crate::issuer::Issuer;
 use crate::people::People;
 use crate::records::Records;
@@ -145,14 +147,14 @@ impl Relay {
 
     /// The action is in the catalogue, its arguments fit, the target is in the inventory.
     fn check(&self, act: Act) -> Result<Asked, Refusal> {
-        let mut about = About {
+        let about = About {
             action: Some(act.action.clone()),
+            target: Some(act.target.clone()),
             ..About::default()
         };
         if self.inventory.find(act.target.as_str()).is_none() {
             return Err(Refusal::new(Code::UnknownTarget, &about));
         }
-        about.target = Some(act.target.clone());
         let Some(entry) = self.catalogue.find(&act.action) else {
             return Err(Refusal::new(Code::UnknownAction, &about));
         };
@@ -227,6 +229,8 @@ impl Relay {
         if ahead.unsigned_abs() <= wire::limits::SKEW_S {
             return Ok(());
         }
+        // Measured anew by the next call: somebody may have set the clock by then.
+        session.close("the clocks differ");
         let way = if ahead > 0 { "ahead of" } else { "behind" };
         let detail = format!("its clock is {} s {way} the relay's", ahead.unsigned_abs());
         Err(Refusal::because(Code::ClockDifference, detail, about))
@@ -405,97 +409,6 @@ impl Relay {
                 ..Witness::default()
             }),
             ..self.draft(Event::Outcome, built)
-        }
-    }
-
-    /// The relay's own refusals are recorded here, once; those of CA and target are in their logs.
-    async fn record_refusal(&self, requester: &Requester, mut refusal: Refusal) -> Refusal {
-        let ours = matches!(refusal.by, RefusedBy::Relay | RefusedBy::Sshd);
-        if !ours || refusal.record.is_some() || refusal.code == Code::LogUnavailable {
-            return refusal;
-        }
-        let draft = Draft {
-            requester: Some(requester.clone()),
-            decision: Some(Decision::Deny),
-            code: Some(refusal.code),
-            message: Some(audit::show::ascii(&refusal.message, MESSAGE_BYTES)),
-            task_id: refusal.about.task.clone(),
-            request_id: refusal.about.request.clone(),
-            target: refusal.about.target.clone(),
-            action: refusal.about.action.clone(),
-            ..Draft::new(Event::Refused)
-        };
-        match self.records.append(draft).await {
-            Ok(head) => refusal.record = Some(head.seq),
-            Err(error) => return Refusal::log(&error, &refusal.about),
-        }
-        refusal
-    }
-
-    /// Refuses what could not even become a call.
-    pub async fn refuse(&self, caller: &Caller, refusal: Refusal) -> Refusal {
-        match Self::requester(caller) {
-            Some(requester) => self.record_refusal(&requester, refusal).await,
-            None => self.refuse_stranger(caller).await,
-        }
-    }
-
-    /// A uid that is nobody in the configuration: counted, so that it cannot fill the disk.
-    async fn refuse_stranger(&self, caller: &Caller) -> Refusal {
-        let text = format!("uid {} is no person", caller.uid);
-        let detail = format!("uid {} is not in the relay's configuration", caller.uid);
-        let head = self
-            .records
-            .note_stranger(Code::PersonUnmapped, text, (self.now)())
-            .await;
-        let refusal = Refusal::because(Code::PersonUnmapped, detail, &About::default());
-        Refusal {
-            record: head.map(|head| head.seq),
-            ..refusal
-        }
-    }
-
-    /// A line that is no message: counted like a stranger, since nothing in it can be believed.
-    pub async fn note_bad_line(&self, uid: u32, code: Code) {
-        self.records
-            .note_stranger(code, format!("uid {uid} sent what is no message"), (self.now)())
-            .await;
-    }
-
-    fn list_targets(&self, requester: &Requester) -> Vec<Listed> {
-        let (owner, now) = (Self::owner(requester), (self.now)());
-        let listed = |target: &catalogue::Target| Listed {
-            target: target.name().clone(),
-            labels: target.labels().clone(),
-            task: self.store.open_on(&owner, target.name(), now).map(|task| task.id),
-        };
-        self.inventory.iter().map(listed).collect()
-    }
-
-    async fn server_info(&self, caller: &Caller) -> ServerView {
-        let own = nix::unistd::geteuid().as_raw();
-        let mut boundary_missing = Vec::new();
-        if caller.uid == own {
-            boundary_missing.push("the client runs as the relay's account: it can read the relay's keys".to_owned());
-        }
-        if self.issuer.uid().await == Some(own) {
-            boundary_missing.push("the CA runs as the relay's account: the relay can sign for itself".to_owned());
-        }
-        let about = About::default();
-        let ca = match self.issuer.describe().await {
-            Ok(ca) => Ok((
-                ca.build,
-                ca.now.cast_signed().saturating_sub((self.now)().cast_signed()),
-            )),
-            Err(error) => Err(Refusal::issuer(error, &about).code),
-        };
-        ServerView {
-            relay: self.name.to_string(),
-            config: self.config.clone(),
-            head: self.records.head().await,
-            ca,
-            boundary_missing,
-            person: caller.person.clone(),
         }
     }
 

@@ -6,6 +6,7 @@
 //! whoever asked verifies the signatures.
 
 mod dial;
+mod hello;
 mod quick;
 
 use std::collections::VecDeque;
@@ -13,7 +14,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use openssh::key::SigningKey;
-use openssh::sshsig;
 use russh::client::Msg;
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -196,7 +196,7 @@ impl Session {
         let certificate = RelayLine::Certificate(login.certificate.to_owned()).to_line();
         half.data_bytes(certificate.into_bytes()).await.map_err(protocol)?;
         let mut lines = Lines::new(wire::limits::LINE_OUT);
-        let (hello, ahead_s) = first_line(&mut read, &mut lines, login).await?;
+        let (hello, ahead_s) = hello::first_line(&mut read, &mut lines, login).await?;
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 waiting: VecDeque::new(),
@@ -419,61 +419,6 @@ async fn until(deadline: Option<Instant>) {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => std::future::pending().await,
     }
-}
-
-/// Reads the hello and believes it only with the receipt key that the CA named.
-async fn first_line(read: &mut ChannelReadHalf, lines: &mut Lines, login: &Login<'_>) -> Result<(Hello, i64), Error> {
-    let piece = loop {
-        if let Some(piece) = lines.next_piece() {
-            break piece;
-        }
-        match read.wait().await {
-            Some(ChannelMsg::Data { data }) => lines.push(&data),
-            Some(ChannelMsg::ExtendedData { data, .. }) => {
-                let text = quoted(&String::from_utf8_lossy(&data));
-                tracing::warn!(target_name = %login.host.name, %text, "standard error of the far end");
-            }
-            Some(ChannelMsg::ExitStatus { exit_status }) => {
-                return Err(Error::Protocol(format!(
-                    "agent-exec ended with exit code {exit_status} before its hello"
-                )));
-            }
-            Some(ChannelMsg::Failure) => return Err(Error::Protocol("sshd refused the command".to_owned())),
-            Some(ChannelMsg::Close) | None => {
-                return Err(Error::Protocol(
-                    "the session ended before the target's hello".to_owned(),
-                ));
-            }
-            Some(_) => {}
-        }
-    };
-    let Piece::Line(line) = piece else {
-        return Err(Error::Protocol("the first line is too long".to_owned()));
-    };
-    let sealed = match TargetLine::parse(&line) {
-        Ok(TargetLine::Hello(sealed)) => sealed,
-        Ok(TargetLine::Refused { code, .. }) => return Err(Error::LineRefused(code)),
-        Ok(TargetLine::Answer(_)) => return Err(Error::Protocol("an answer before the hello".to_owned())),
-        Err(error) => {
-            tracing::warn!(target_name = %login.host.name, error = %quoted(&error.to_string()), "not a hello");
-            return Err(Error::Protocol("the first line is not a hello".to_owned()));
-        }
-    };
-    sealed
-        .verify(login.receipt_key, sshsig::HELLO)
-        .map_err(|error| Error::Receipt(format!("hello: {error}")))?;
-    let hello = Hello::parse(sealed.payload.as_bytes()).map_err(|error| {
-        tracing::warn!(target_name = %login.host.name, error = %quoted(&error.to_string()), "the hello cannot be read");
-        Error::Protocol("the hello cannot be read".to_owned())
-    })?;
-    if !hello.versions.contains(&wire::VERSION) {
-        return Err(Error::Version(format!("{:?}", hello.versions)));
-    }
-    if hello.target != login.host.name {
-        return Err(Error::Receipt("hello: it is another target's".to_owned()));
-    }
-    let ahead_s = hello.now.cast_signed().saturating_sub((login.now)().cast_signed());
-    Ok((hello, ahead_s))
 }
 
 async fn within<T>(limit: Duration, what: &str, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {

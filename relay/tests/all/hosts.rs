@@ -120,6 +120,9 @@ async fn a_clock_difference_is_measured_and_said() {
         message.contains("90 s behind") || message.contains("91 s behind"),
         "{message}"
     );
+    let (said, _) = world.client(ALICE).await.call(TAIL, tail()).await;
+    assert_eq!(said["code"], "clock_difference");
+    assert_eq!(world.seen.connections.load(Ordering::SeqCst), 2, "measured anew");
 }
 
 #[tokio::test]
