@@ -138,7 +138,7 @@ impl Relay {
         let seat = self.seat(&task, &asked)?;
         let (session, issued) = self.session(&seat, &asked.about).await?;
         Self::compare_clocks(&session, &asked.about)?;
-        let built = self.build(requester, &task, &session, &issued, asked).await?;
+        let built = self.build(requester, &task, &issued, asked).await?;
         let recorded = self.record_request(requester, &task, built).await?;
         let answer = self.send(&seat, &session, &recorded).await;
         self.conclude(&task, &session, &issued.receipt_key, recorded, answer)
@@ -241,7 +241,6 @@ impl Relay {
         &self,
         requester: &Requester,
         task: &Task,
-        session: &Session,
         issued: &crate::issuer::Issued,
         mut asked: Asked,
     ) -> Result<Built, Refusal> {
@@ -250,13 +249,8 @@ impl Relay {
         let request: RequestId = uuid::Uuid::now_v7().to_string().parse().map_err(|_| internal())?;
         asked.about.request = Some(request.clone());
         let relay = self.records.head().await.ok_or_else(internal)?;
-        // The target's own word on which manifest it has; a difference from our copy is its to judge.
-        let manifest = session
-            .hello()
-            .manifests
-            .get(&asked.act.action)
-            .unwrap_or(&asked.manifest)
-            .clone();
+        // Our own copy's, not what the target's hello says: the target has to see when the two differ.
+        let manifest = asked.manifest.clone();
         let latest = (self.now)().saturating_add(wire::limits::REQUEST_MAX_S);
         let payload = Payload {
             v: wire::VERSION,

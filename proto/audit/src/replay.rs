@@ -180,7 +180,7 @@ fn stage(draft: &Draft) -> Option<(RequestId, u8)> {
     let stage = match draft.event {
         Event::Request => 1,
         Event::Intent => 2,
-        Event::Result => 3,
+        Event::Result | Event::Refused => 3,
         Event::Outcome => 4,
         _ => return None,
     };

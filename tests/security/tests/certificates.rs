@@ -15,6 +15,9 @@ use serde_json::{Value, json};
 
 type Change = fn(&mut Forge, &mut Value);
 
+/// A name, the CA that signs, and what is wrong.
+type AtLogin<'a> = (&'a str, &'a SigningKey, fn(&mut Forge));
+
 /// Presents a certificate in-band and asserts its refusal; then shows that the session has gained nothing by it.
 fn refused_in_band(
     stack: &Stack,
@@ -279,7 +282,7 @@ fn sshd_lets_nobody_in_with_such_a_certificate() {
     let grant = grant_of(&task.certificate).unwrap().to_string();
     let ca = stack.control.task_ca().unwrap();
     let other_ca = SigningKey::from_seed(&[9; 32].into()).unwrap();
-    let table: Vec<(&str, &SigningKey, fn(&mut Forge))> = vec![
+    let table: Vec<AtLogin<'_>> = vec![
         ("cert_host_type", &ca, |forge| forge.kind = HOST),
         ("cert_wrong_ca", &other_ca, |_| {}),
         ("cert_empty_principals", &ca, |forge| forge.principals.clear()),

@@ -24,6 +24,9 @@ fn honest(relay: &EvilRelay) -> Map<String, Value> {
 
 type Change = fn(&mut Map<String, Value>);
 
+/// A name, and what becomes of an honest text.
+type Rewrite = (&'static str, fn(&str) -> String);
+
 #[test]
 fn requests_that_are_signed_and_wrong_are_refused_and_recorded() {
     let stack = stack();
@@ -126,7 +129,7 @@ fn requests_that_are_signed_and_wrong_are_refused_and_recorded() {
         refused(&stack, Leaves::Record, name, expected, || relay.send(&payload));
     }
     // Texts that no JSON writer would write.
-    let texts: Vec<(&str, fn(&str) -> String)> = vec![
+    let texts: Vec<Rewrite> = vec![
         ("json_dup_key", |text| text.replacen('{', "{\"mode\":\"run\",", 1)),
         ("json_dup_key_deep", |text| {
             text.replace("\"lines\":1", "\"lines\":1,\"lines\":2")
