@@ -32,6 +32,7 @@ async fn a_log_is_read_in_one_session_and_all_of_it_is_recorded() {
     assert_eq!(said["status"], "ok");
     assert_eq!(said["exit_code"], 0);
     assert_eq!(said["record"], 17);
+    assert!(said.get("manifest_differs").is_none(), "{said}");
     assert_eq!(said["output_bytes"], 8);
     assert_eq!(said["untrusted"]["output"], "one\ntwo\n");
     let (again, _) = client.call("tail_log", tail(json!({}))).await;
@@ -69,8 +70,8 @@ async fn a_log_is_read_in_one_session_and_all_of_it_is_recorded() {
     );
     assert_eq!(
         payload.manifest,
-        wire::ids::Digest::of(b"its own"),
-        "the manifest that the target's hello names"
+        crate::world::manifest("tail_log"),
+        "the relay's own copy"
     );
     assert_eq!(
         payload.witness.relay.seq, 2,
@@ -79,6 +80,24 @@ async fn a_log_is_read_in_one_session_and_all_of_it_is_recorded() {
     assert!(payload.expires <= relay::serve::now() + 60);
     assert_eq!(records[2]["request_sha256"], records[3]["request_sha256"]);
     assert_eq!(records[3]["witness"]["target"]["seq"], 17);
+}
+
+#[tokio::test]
+async fn a_target_with_another_manifest_is_named_and_both_are_recorded() {
+    let world = World::new(Manner::HasAnotherManifest).await;
+    let mut client = world.client(ALICE).await;
+    let (said, is_error) = client.call("tail_log", tail(json!({ "reason": "why" }))).await;
+    assert!(!is_error, "a read goes on: {said}");
+    assert_eq!(said["manifest_differs"], true);
+    let ours = crate::world::manifest("tail_log");
+    assert_eq!(
+        world.seen.requests.lock().unwrap()[0].manifest,
+        ours,
+        "not the one of the hello: the target has to see that they differ"
+    );
+    let records = world.records();
+    assert_eq!(records[2]["manifest"], ours.as_str());
+    assert_eq!(records[3]["manifest"], wire::ids::Digest::of(b"its own").as_str());
 }
 
 #[tokio::test]

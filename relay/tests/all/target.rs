@@ -34,6 +34,8 @@ pub(crate) enum Manner {
     AnswersAnother,
     /// Sends another output than it signed.
     SwapsOutput,
+    /// Has a manifest of its own, and says so.
+    HasAnotherManifest,
     /// Signs its hello with another key.
     ForgesHello,
     /// Calls itself another target in its hello.
@@ -137,6 +139,14 @@ struct Actor {
 }
 
 impl Actor {
+    /// The SHA-256 of its own manifest of `tail_log`: the shipped one, as everywhere.
+    fn manifest(&self) -> Digest {
+        if self.manner == Manner::HasAnotherManifest {
+            return Digest::of(b"its own");
+        }
+        crate::world::manifest("tail_log")
+    }
+
     fn hello(&self) -> Vec<u8> {
         let now = relay::serve::now();
         let mut hello = Hello {
@@ -147,7 +157,7 @@ impl Actor {
             now,
             boot_id: "0".into(),
             head: head(1),
-            manifests: [("tail_log".parse().unwrap(), Digest::of(b"its own"))].into(),
+            manifests: [("tail_log".parse().unwrap(), self.manifest())].into(),
         };
         let forged = crate::world::key(99);
         let mut key = &*self.receipt;
@@ -165,6 +175,7 @@ impl Actor {
     }
 
     fn answer(&self, payload: &str) -> String {
+        let named = Payload::parse(payload.as_bytes()).unwrap().manifest;
         let mut outcome = Outcome {
             v: 1,
             request_sha256: Digest::of(payload.as_bytes()),
@@ -178,9 +189,9 @@ impl Actor {
             resources: None,
             duration_ms: 3,
             replayed: false,
-            manifest_differs: false,
+            manifest_differs: named != self.manifest(),
             walls: Vec::new(),
-            manifest: None,
+            manifest: Some(self.manifest()),
             serial: None,
             head: Some(head(17)),
             now: relay::serve::now(),
