@@ -14,6 +14,9 @@ use crate::world::World;
 
 const NO: Option<&str> = None;
 
+/// Programs of `/usr/bin` that actions of tests run.
+const ACTION_PROGRAMS: [&str; 9] = ["cat", "dd", "echo", "env", "head", "sleep", "tail", "true", "yes"];
+
 /// A root file system; unmounted when the value goes.
 #[derive(Debug)]
 pub struct Root {
@@ -188,6 +191,7 @@ impl Root {
                 Some(name) => self.mirror(&Path::new("/usr").join(name), &format!("usr/{name}"))?,
             }
         }
+        self.own_programs()?;
         self.children_of("/usr/libexec", "usr/libexec")?;
         self.links_or_binds_sbin()?;
         for name in ["bin", "sbin", "lib", "lib32", "lib64", "libx32"] {
@@ -202,6 +206,20 @@ impl Root {
             }
         }
         bind(Path::new("/proc"), &self.at("proc"))
+    }
+
+    /// Puts copies that belong to this root's own root over the programs that actions of tests run. In a user namespace the
+    /// machine's files belong to nobody, and a target runs only what is root's.
+    fn own_programs(&self) -> Result<()> {
+        for name in ACTION_PROGRAMS {
+            let from = Path::new("/usr/bin").join(name);
+            if from.symlink_metadata().is_ok_and(|meta| meta.is_file()) {
+                let copy = format!("var/lib/programs/{name}");
+                self.file(&copy, 0o755, fs::read(&from)?)?;
+                bind_read_only(&self.at(&copy), &self.at(&format!("usr/bin/{name}")))?;
+            }
+        }
+        Ok(())
     }
 
     /// `/usr/sbin` is a folder of the tree (an installation puts a program there) with the host's programs behind links.

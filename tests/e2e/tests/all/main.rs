@@ -8,6 +8,7 @@ mod mcp_client;
 mod own_host;
 mod read_actions;
 mod sshd_facts;
+mod up;
 mod versions;
 
 use std::sync::LazyLock;
