@@ -4,14 +4,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use catalogue::{CheckedArgs, Entry, Exec, Folder, Probe, ProbeName};
+use catalogue::{CheckedArgs, Entry, Exec, FileArg, FileRule, Folder, Probe, ProbeName};
 use wire::ids::{ActionName, Digest};
 use wire::statement::escaped;
 use wire::{Code, Encoding};
 
-use crate::child::{self, Command};
 use crate::error::Refusal;
-use crate::{house, paths};
 
 /// The manifests that this session has used: parsed once, and read again for each request.
 #[derive(Debug, Default)]
@@ -22,9 +20,9 @@ impl Known {
     ///
     /// # Errors
     /// `unknown_action`, or `manifest_invalid` when the file is there and is not fit for use.
-    pub(crate) fn find(&mut self, name: &ActionName) -> Result<&Entry, Refusal> {
+    pub(crate) fn find(&mut self, folder: &Path, name: &ActionName) -> Result<&Entry, Refusal> {
         let invalid = |what: String| Refusal::because(Code::ManifestInvalid, escaped(&what, 300));
-        let folder = Folder::open(Path::new(house::ACTIONS), &[0]).map_err(|fault| invalid(fault.to_string()))?;
+        let folder = Folder::open(folder, &[0]).map_err(|fault| invalid(fault.to_string()))?;
         let found = match self.0.remove(name) {
             Some(known) => folder.reload(known),
             None => folder.load_one(name),
@@ -42,8 +40,8 @@ impl Known {
 
 /// The digest of each manifest, for the hello. A folder that cannot be used means no actions.
 #[must_use]
-pub(crate) fn digests() -> BTreeMap<ActionName, Digest> {
-    let folder = Folder::open(Path::new(house::ACTIONS), &[0]);
+pub(crate) fn digests(folder: &Path) -> BTreeMap<ActionName, Digest> {
+    let folder = Folder::open(folder, &[0]);
     folder
         .and_then(|folder| folder.digests())
         .map(|(digests, _)| digests)
@@ -64,11 +62,27 @@ pub(crate) fn check_args(
     })
 }
 
-/// Opens what is to be run and what it is to read. From here on no path is looked up again.
+/// What a request comes to on this target. Nothing is opened yet.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Resolved<'a> {
+    /// The program and its arguments, the program first.
+    pub(crate) argv: Vec<String>,
+    /// The file that it reads, where it reads one.
+    pub(crate) file: Option<(FileArg<'a>, &'a FileRule)>,
+    /// How long it may take.
+    pub(crate) timeout: Duration,
+}
+
+/// Resolves an action and its arguments to a command line: by its manifest, or by the probe of the target that it names.
 ///
 /// # Errors
-/// `path_refused`, `path_not_found`, `arguments_invalid` for a probe that is not there, or `manifest_invalid`.
-pub(crate) fn open(entry: &Entry, args: &CheckedArgs, probes: &BTreeMap<ProbeName, Probe>) -> Result<Command, Refusal> {
+/// `arguments_invalid` for a probe that is not there, or `manifest_invalid`.
+pub(crate) fn resolve<'a>(
+    entry: &'a Entry,
+    args: &'a CheckedArgs,
+    probes: &BTreeMap<ProbeName, Probe>,
+) -> Result<Resolved<'a>, Refusal> {
     let manifest = entry.manifest();
     let mut timeout_ms = manifest.timeout_ms();
     let (program, arguments) = match (manifest.exec(), args.probe()) {
@@ -82,26 +96,14 @@ pub(crate) fn open(entry: &Entry, args: &CheckedArgs, probes: &BTreeMap<ProbeNam
             (probe.program().to_owned(), probe.argv().to_vec())
         }
     };
-    let invalid = |what: String| Refusal::because(Code::ManifestInvalid, what);
-    let stdin = match args.stdin() {
-        Some(file) => {
-            let rule = manifest
-                .files()
-                .get(file.name)
-                .ok_or_else(|| invalid("it has no rule for its file".to_owned()))?;
-            let opened = paths::open(file.path, rule.within());
-            opened
-                .map_err(|error| Refusal::because(error.code, format!("{}: {}", file.name, error.message)))?
-                .into()
-        }
-        None => child::no_input().map_err(|error| invalid(error.to_string()))?,
+    let rule = |file: FileArg<'a>| match manifest.files().get(file.name) {
+        Some(rule) => Ok((file, rule)),
+        None => Err(Refusal::because(Code::ManifestInvalid, "it has no rule for its file")),
     };
-    Ok(Command {
-        program: child::open_program(Path::new(&program)).map_err(invalid)?,
+    Ok(Resolved {
         argv: std::iter::once(program).chain(arguments).collect(),
-        stdin,
+        file: args.stdin().map(rule).transpose()?,
         timeout: Duration::from_millis(timeout_ms),
-        output_bytes: usize::try_from(manifest.output_bytes()).unwrap_or(0),
     })
 }
 
@@ -117,8 +119,13 @@ pub(crate) fn encoding(args: &CheckedArgs) -> Option<Encoding> {
 
 fn unknown_probe(probes: &BTreeMap<ProbeName, Probe>) -> Refusal {
     let names: Vec<&str> = probes.keys().map(ProbeName::as_str).collect();
+    let names = if names.is_empty() {
+        "no probes".to_owned()
+    } else {
+        names.join(", ")
+    };
     Refusal::because(
         Code::ArgumentsInvalid,
-        escaped(&format!("probe: this target has {}", names.join(", ")), 400),
+        escaped(&format!("probe: this target has {names}"), 400),
     )
 }

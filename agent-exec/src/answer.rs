@@ -1,11 +1,25 @@
 //! Outcomes: what is said of a request, whether it ran or not.
 
 use wire::ids::{Digest, Head};
-use wire::{Code, Encoding, Outcome, Resources, Status, VERSION};
+use wire::{Code, Encoding, Outcome, Resources, Risk, Status, VERSION};
 
 use crate::child::{Cut, Ran};
 use crate::error::Refusal;
 use crate::order::Verified;
+use crate::sys::SpawnError;
+
+/// What an Outcome says of the action that it is about.
+#[derive(Debug)]
+pub(crate) struct Action {
+    /// SHA-256 of the target's own manifest.
+    pub(crate) manifest: Digest,
+    /// The risk that it declares.
+    pub(crate) risk: Risk,
+    /// How the caller wants the output, where it may choose.
+    pub(crate) encoding: Option<Encoding>,
+    /// The walls that stand around the program.
+    pub(crate) walls: Vec<String>,
+}
 
 /// An Outcome and the texts that stand beside it.
 #[derive(Debug)]
@@ -44,9 +58,14 @@ pub(crate) fn refused(
 
 /// The Outcome of a program that ran. Its head is filled in when the result is in the log.
 #[must_use]
-pub(crate) fn ran(request: &Verified, manifest: Digest, ran: Ran, wanted: Option<Encoding>, now: u64) -> Reply {
+pub(crate) fn ran(request: &Verified, action: &Action, ran: Ran, now: u64) -> Reply {
     let (status, code, message) = judge(&ran);
-    let (output, output_stream) = ran.stdout.finish(wanted);
+    let left = (ran.survivors > 0).then(|| format!("{} of its processes could not be ended", ran.survivors));
+    let message = message
+        .into_iter()
+        .chain(left)
+        .reduce(|first, second| format!("{first}; {second}"));
+    let (output, output_stream) = ran.stdout.finish(action.encoding);
     let (stderr, stderr_stream) = ran.stderr.finish(Some(Encoding::Text));
     let outcome = Outcome {
         status,
@@ -62,8 +81,9 @@ pub(crate) fn ran(request: &Verified, manifest: Digest, ran: Ran, wanted: Option
             max_rss_kib: ran.ended.max_rss_kib,
         }),
         duration_ms: u64::try_from(ran.duration.as_millis()).unwrap_or(u64::MAX),
-        manifest_differs: manifest != request.payload().manifest,
-        manifest: Some(manifest),
+        walls: action.walls.clone(),
+        manifest_differs: action.manifest != request.payload().manifest,
+        manifest: Some(action.manifest.clone()),
         serial: Some(request.serial()),
         ..empty(request.sha256().clone(), now)
     };
@@ -74,15 +94,27 @@ pub(crate) fn ran(request: &Verified, manifest: Digest, ran: Ran, wanted: Option
     }
 }
 
-/// The Outcome of a program that could not be started.
+/// The Outcome where there is nothing to tell of a program: none ran, or one was lost.
 #[must_use]
-pub(crate) fn not_started(request: &Verified, manifest: Digest, error: &std::io::Error, now: u64) -> Reply {
+pub(crate) fn no_program(request: &Verified, action: &Action, error: &SpawnError, now: u64) -> Reply {
+    let (status, code, message) = match error {
+        SpawnError::NotStarted(error) => (
+            Status::Failed,
+            Code::ExecFailed,
+            not_found(error).map_or_else(|| error.to_string(), str::to_owned),
+        ),
+        SpawnError::Lost(error) => (
+            Status::Unknown,
+            Code::OutcomeUnknown,
+            format!("it was lost while it ran: {error}"),
+        ),
+    };
     let outcome = Outcome {
-        status: Status::Failed,
-        code: Some(Code::ExecFailed),
-        message: Some(not_found(error).map_or_else(|| error.to_string(), str::to_owned)),
-        manifest_differs: manifest != request.payload().manifest,
-        manifest: Some(manifest),
+        status,
+        code: Some(code),
+        message: Some(wire::statement::escaped(&message, 400)),
+        manifest_differs: action.manifest != request.payload().manifest,
+        manifest: Some(action.manifest.clone()),
         serial: Some(request.serial()),
         ..empty(request.sha256().clone(), now)
     };

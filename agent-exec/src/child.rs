@@ -8,6 +8,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use catalogue::Limits;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -15,8 +16,10 @@ use nix::sys::resource::Resource;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
+use crate::descendants;
 use crate::output::Capture;
-use crate::sys::{self, Child, Ended, Plan, Resting};
+use crate::sys::{self, Child, Ended, Plan, Resting, SpawnError};
+use crate::walls::Walls;
 
 /// The environment of every program. Nothing of the session's own reaches it.
 pub(crate) const ENVIRONMENT: [&str; 4] = ["HOME=/", "LANG=C.UTF-8", "PATH=/usr/bin:/bin", "TZ=UTC0"];
@@ -28,19 +31,20 @@ const GRACE: Duration = Duration::from_millis(500);
 const STDERR_BYTES: usize = 16 * 1024;
 
 /// A program that was found and checked, and what it is to be run with.
-#[derive(Debug)]
 #[must_use]
 pub(crate) struct Command {
     /// Its path and arguments, for the record.
-    pub argv: Vec<String>,
+    pub(crate) argv: Vec<String>,
     /// The program itself, opened.
-    pub program: OwnedFd,
+    pub(crate) program: OwnedFd,
     /// Its standard input.
-    pub stdin: OwnedFd,
+    pub(crate) stdin: OwnedFd,
     /// How long it may take.
-    pub timeout: Duration,
-    /// How much of its output is kept.
-    pub output_bytes: usize,
+    pub(crate) timeout: Duration,
+    /// What it may use.
+    pub(crate) limits: Limits,
+    /// What stands around it.
+    pub(crate) walls: Walls,
 }
 
 /// Why it was ended, where it did not end by itself.
@@ -55,28 +59,33 @@ pub(crate) enum Cut {
 /// What became of it.
 pub(crate) struct Ran {
     /// How it ended, and what it used.
-    pub ended: Ended,
+    pub(crate) ended: Ended,
     /// Whether it was ended.
-    pub cut: Option<Cut>,
+    pub(crate) cut: Option<Cut>,
     /// What it wrote to standard output.
-    pub stdout: Capture,
+    pub(crate) stdout: Capture,
     /// What it wrote to standard error.
-    pub stderr: Capture,
+    pub(crate) stderr: Capture,
     /// From its start to its end.
-    pub duration: Duration,
+    pub(crate) duration: Duration,
+    /// How many of the processes that it started could not be ended.
+    pub(crate) survivors: usize,
 }
 
-/// Opens a program, which must be root's alone to write: what was checked is what will run, whatever the path means later.
+/// Opens the program of a command line, which must be root's alone to write: what was checked is what will run, whatever the path means later.
 ///
 /// # Errors
 /// What is wrong with it.
-pub(crate) fn open_program(path: &Path) -> Result<OwnedFd, String> {
+pub(crate) fn open_program(argv: &[String]) -> Result<OwnedFd, String> {
+    let path = Path::new(argv.first().map_or("", String::as_str));
     let open = std::fs::OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_PATH | libc::O_CLOEXEC)
         .open(path);
     let file = open.map_err(|error| format!("{}: {error}", path.display()))?;
-    let about = file.metadata().map_err(|error| error.to_string())?;
+    let about = file
+        .metadata()
+        .map_err(|error| format!("{}: {error}", path.display()))?;
     if !about.is_file() || about.uid() != 0 || about.mode() & 0o022 != 0 {
         return Err(format!(
             "{} must be a file that belongs to root and that nobody else may write",
@@ -101,10 +110,10 @@ pub(crate) fn no_input() -> io::Result<OwnedFd> {
 /// Runs it to its end or to its deadline. `peer` is where the answer will be written: a reader that is gone is noticed there.
 ///
 /// # Errors
-/// No program ran.
-pub(crate) fn run(resting: Resting, command: Command, peer: impl AsFd) -> io::Result<Ran> {
+/// [`SpawnError`]: no program ran, or one did and nobody knows how far.
+pub(crate) fn run(resting: Resting, command: Command, peer: impl AsFd) -> Result<Ran, SpawnError> {
     let text = |text: &str| CString::new(text).map_err(io::Error::other);
-    let plan = Plan {
+    let mut plan = Plan {
         program: command.program,
         argv: command
             .argv
@@ -116,25 +125,33 @@ pub(crate) fn run(resting: Resting, command: Command, peer: impl AsFd) -> io::Re
             .map(|element| text(element))
             .collect::<io::Result<_>>()?,
         stdin: command.stdin,
-        limits: vec![(Resource::RLIMIT_CORE, 0)],
+        limits: vec![
+            (Resource::RLIMIT_CORE, 0),
+            (Resource::RLIMIT_CPU, command.limits.cpu_s),
+            (Resource::RLIMIT_AS, command.limits.memory_bytes),
+            (Resource::RLIMIT_NPROC, command.limits.processes),
+            (Resource::RLIMIT_NOFILE, command.limits.open_files),
+            (Resource::RLIMIT_FSIZE, command.limits.file_bytes),
+        ],
+        walls: command.walls,
     };
     let begun = Instant::now();
-    let child = sys::spawn(resting, &plan)?;
+    let child = sys::spawn(resting, &mut plan)?;
     drop(plan);
     let mut watch = Watch {
         deadline: begun + command.timeout,
         cut: None,
-        stdout: Capture::new(command.output_bytes),
+        stdout: Capture::new(usize::try_from(command.limits.output_bytes).unwrap_or(0)),
         stderr: Capture::new(STDERR_BYTES),
     };
     let watched = watch.watch(&child, peer);
     if watched.is_err() {
         end(child.pid, Signal::SIGKILL);
     }
-    let ended = sys::wait(child.pid)?;
-    watched?;
-    // What it left behind in its session has nobody to answer to.
-    end(child.pid, Signal::SIGKILL);
+    let ended = sys::wait(child.pid).map_err(SpawnError::Lost)?;
+    // What it left behind has nobody to answer to.
+    let survivors = descendants::end_all();
+    watched.map_err(SpawnError::Lost)?;
     let Watch {
         cut, stdout, stderr, ..
     } = watch;
@@ -144,6 +161,7 @@ pub(crate) fn run(resting: Resting, command: Command, peer: impl AsFd) -> io::Re
         stdout,
         stderr,
         duration: begun.elapsed(),
+        survivors,
     })
 }
 
@@ -230,6 +248,7 @@ impl Watch {
             self.cut = Some(why);
             end(pid, Signal::SIGTERM);
         } else {
+            // The program itself is waited for by its own account; its descendants are ended when it has ended.
             end(pid, Signal::SIGKILL);
         }
         self.deadline = Instant::now() + GRACE;

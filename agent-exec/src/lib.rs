@@ -8,12 +8,13 @@
 
 use std::ffi::OsString;
 use std::io::Write as _;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use audit::{Log, Rights, Strangers, Tier, Who};
+use catalogue::{FileArg, FileRule};
 use openssh::key::{PublicKey, SigningKey};
 use openssh::sshsig;
 use wire::ids::{Digest, Fingerprint, Head};
@@ -24,24 +25,28 @@ use wire::{Code, EXEC, FORCE_COMMAND, Hello, Risk, VERSION, limits};
 mod action;
 mod answer;
 mod child;
+mod descendants;
 pub mod error;
 pub mod house;
 mod input;
 pub mod order;
 mod output;
 mod paths;
+mod pin;
 mod record;
 pub mod sys;
+mod walls;
 
-use answer::Reply;
+use answer::{Action, Reply};
 use child::Command;
 use error::{Fatal, Refusal};
 use house::Config;
 use input::{Line, Lines};
 use order::{Knowledge, Task, Unverified, Verified};
 use sys::{Ids, Resting};
+use walls::Walls;
 
-/// How long a session may last without a certificate.
+/// How long a session may last before its first certificate is accepted, whatever it sends meanwhile.
 const UNCERTIFIED: Duration = Duration::from_secs(30);
 
 /// Runs one session on standard input and output. Exit codes: 0 it ended, 1 it failed, 2 it was not started as it must be.
@@ -72,7 +77,9 @@ fn session() -> Result<(), Fatal> {
     let started = sys::started(config.ids()).map_err(Fatal::Ids)?;
     let mut target = Target::open(config)?;
     let resting = sys::rest(started).map_err(|error| Fatal::Ids(error.to_string()))?;
+    descendants::adopt().map_err(|errno| Fatal::Ids(format!("no subreaper: {errno}")))?;
     let mut session = Session {
+        begun: Instant::now(),
         login_key: std::env::var_os("SSH_USER_AUTH").and_then(|file| house::login_key(Path::new(&file))),
         task: None,
         resting,
@@ -151,6 +158,7 @@ impl Rights for AsExec {
 
 /// What belongs to this session and to no other.
 struct Session {
+    begun: Instant,
     login_key: Option<PublicKey>,
     task: Option<Task>,
     resting: Resting,
@@ -159,22 +167,20 @@ struct Session {
 impl Session {
     /// Until when the next line may begin: nothing is resident, so a session ends with its certificate.
     fn patience(&self) -> Instant {
-        let left = self.task.as_ref().map(|task| {
-            let ends = task.certificate().valid_before().saturating_add(limits::SKEW_S);
-            Duration::from_secs(ends.saturating_sub(now()))
-        });
-        Instant::now() + left.unwrap_or(UNCERTIFIED)
+        let Some(task) = &self.task else {
+            return self.begun + UNCERTIFIED;
+        };
+        let ends = task.certificate().valid_before().saturating_add(limits::SKEW_S);
+        Instant::now() + Duration::from_secs(ends.saturating_sub(now()))
     }
 }
 
-/// A request that was found to be in order, down to the opened program and file. It is not recorded yet.
+/// A request that was found to be in order, down to the opened program and file, with its walls. It is not recorded yet.
 #[must_use]
 struct Judged<'a> {
     request: &'a Verified,
-    manifest: Digest,
-    risk: Risk,
+    action: Action,
     command: Command,
-    encoding: Option<wire::Encoding>,
 }
 
 /// A request whose intent is durable in the log: the only thing that can be run.
@@ -224,7 +230,7 @@ impl Target {
             now: now(),
             boot_id: self.boot_id.clone(),
             head: self.log.head(),
-            manifests: action::digests(),
+            manifests: action::digests(Path::new(house::ACTIONS)),
         };
         let fault = |what: String| Fatal::File {
             file: house::RECEIPT_KEY.to_owned(),
@@ -309,24 +315,45 @@ impl Target {
             return Err(Refusal::because(Code::Halted, "an operator halted this target"));
         }
         order::timely(payload, now())?;
-        let entry = self.known.find(&payload.action)?;
-        let risk = entry.manifest().risk();
-        order::permitted(request, risk, approval)?;
+        let entry = self.known.find(Path::new(house::ACTIONS), &payload.action)?;
+        let manifest = entry.manifest();
+        order::permitted(request, manifest.risk(), approval)?;
         let args = action::check_args(entry, &payload.args)?;
-        let command = action::open(entry, &args, &self.config.probe)?;
-        let encoding = action::encoding(&args);
+        let resolved = action::resolve(entry, &args, &self.config.probe)?;
+        let stdin = match resolved.file {
+            Some((file, rule)) => open_file(file, rule)?,
+            None => {
+                child::no_input().map_err(|error| Refusal::because(Code::Internal, format!("/dev/null: {error}")))?
+            }
+        };
+        let invalid = |what: String| Refusal::because(Code::ManifestInvalid, what);
+        let program = child::open_program(&resolved.argv).map_err(invalid)?;
+        let walls = Walls::build(manifest.profile(), program.as_fd())
+            .map_err(|what| Refusal::because(Code::WallUnavailable, what))?;
+        let action = Action {
+            manifest: entry.digest().clone(),
+            risk: manifest.risk(),
+            encoding: action::encoding(&args),
+            walls: walls.names().to_vec(),
+        };
+        let (argv, timeout, limits) = (resolved.argv, resolved.timeout, manifest.limits());
         Ok(Judged {
             request,
-            manifest: entry.digest().clone(),
-            risk,
-            command,
-            encoding,
+            action,
+            command: Command {
+                argv,
+                program,
+                stdin,
+                timeout,
+                limits,
+                walls,
+            },
         })
     }
 
     /// Makes the intent durable, and space for the result with it.
     fn intend<'a>(&mut self, judged: Judged<'a>) -> Result<Intended<'a>, Refusal> {
-        let draft = record::intent(judged.request, judged.risk, &judged.manifest, &judged.command.argv);
+        let draft = record::intent(judged.request, &judged.action, &judged.command.argv);
         self.log.intend(&draft)?;
         Ok(Intended(judged))
     }
@@ -394,20 +421,29 @@ impl Target {
     }
 }
 
+/// Opens the file that a request names, beneath the folders that its rule allows; approved by its content, a copy of it.
+fn open_file(file: FileArg<'_>, rule: &FileRule) -> Result<OwnedFd, Refusal> {
+    let opened = paths::open(file.path, rule.within()).and_then(|opened| match file.sha256 {
+        Some(sha256) => pin::pin(opened, sha256),
+        None => Ok(opened),
+    });
+    opened
+        .map(OwnedFd::from)
+        .map_err(|error| Refusal::because(error.code, format!("{}: {}", file.name, error.message)))
+}
+
 /// Runs what was intended. Nothing else in this crate starts a program.
 fn run(resting: Resting, intended: Intended<'_>) -> (Reply, Risk) {
     let Intended(Judged {
         request,
-        manifest,
-        risk,
+        action,
         command,
-        encoding,
     }) = intended;
     let reply = match child::run(resting, command, std::io::stdout()) {
-        Ok(ran) => answer::ran(request, manifest, ran, encoding, now()),
-        Err(error) => answer::not_started(request, manifest, &error, now()),
+        Ok(ran) => answer::ran(request, &action, ran, now()),
+        Err(error) => answer::no_program(request, &action, &error, now()),
     };
-    (reply, risk)
+    (reply, action.risk)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use wire::ids::{Digest, Fingerprint};
 use wire::statement::escaped;
 use wire::{Outcome, Payload, Risk, Status, Stream};
 
+use crate::answer::Action;
 use crate::error::Refusal;
 use crate::order::{Task, Verified};
 
@@ -52,10 +53,11 @@ fn cert(task: &Task) -> Cert {
 }
 
 /// The intent: what is about to be run.
-pub(crate) fn intent(request: &Verified, risk: Risk, manifest: &Digest, argv: &[String]) -> Draft {
+pub(crate) fn intent(request: &Verified, action: &Action, argv: &[String]) -> Draft {
     Draft {
-        risk: Some(risk),
-        manifest: Some(manifest.clone()),
+        risk: Some(action.risk),
+        manifest: Some(action.manifest.clone()),
+        walls: Some(action.walls.clone()),
         argv: Some(argv.iter().map(|element| escaped(element, MAX_ARG)).collect()),
         decision: Some(Decision::Allow),
         ..about(Event::Intent, request)

@@ -11,9 +11,11 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Pid, Uid, getgroups, getresgid, getresuid, setfsuid, setresuid, setsid};
+
+use crate::walls::{PROGRAM_FD, Walls};
 
 /// The ids that this process must have been started with, as numbers from target.toml.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,18 +125,40 @@ fn fsuid() -> Uid {
 }
 
 /// What a child is to become. Everything is allocated before the fork.
-#[derive(Debug)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// The program, opened and checked; a path is not looked up again.
-    pub program: OwnedFd,
+    pub(crate) program: OwnedFd,
     /// Its arguments, the name first.
-    pub argv: Vec<CString>,
+    pub(crate) argv: Vec<CString>,
     /// Its environment.
-    pub environment: Vec<CString>,
+    pub(crate) environment: Vec<CString>,
     /// Its standard input.
-    pub stdin: OwnedFd,
-    /// Limits of the process: resource and value, soft and hard alike.
-    pub limits: Vec<(Resource, u64)>,
+    pub(crate) stdin: OwnedFd,
+    /// Limits of the process: resource and value, soft and hard alike, where the session's own are not lower.
+    pub(crate) limits: Vec<(Resource, u64)>,
+    /// The walls around it.
+    pub(crate) walls: Walls,
+}
+
+/// Why there is no child to watch.
+#[derive(Debug)]
+pub(crate) enum SpawnError {
+    /// No program ran.
+    NotStarted(io::Error),
+    /// There was a child, and it was ended: whether its program ran is not known.
+    Lost(io::Error),
+}
+
+impl From<io::Error> for SpawnError {
+    fn from(error: io::Error) -> Self {
+        Self::NotStarted(error)
+    }
+}
+
+impl From<Errno> for SpawnError {
+    fn from(errno: Errno) -> Self {
+        Self::NotStarted(errno.into())
+    }
 }
 
 /// A child that runs, and the ends of its pipes.
@@ -163,11 +187,12 @@ pub struct Ended {
     pub max_rss_kib: u64,
 }
 
-/// Starts a child as agent-runner in all its ids, in a session of its own, with nothing inherited but three descriptors.
+/// Starts a child as agent-runner in all its ids, behind its walls, in a session of its own, with nothing inherited but
+/// three descriptors.
 ///
 /// # Errors
-/// The error of whatever step failed, also of those in the child, execve included: then no program ran.
-pub fn spawn(resting: Resting, plan: &Plan) -> io::Result<Child> {
+/// [`SpawnError`]; the errors of the child's own steps, execve included, mean that no program ran.
+pub(crate) fn spawn(resting: Resting, plan: &mut Plan) -> Result<Child, SpawnError> {
     let pipe = || nix::unistd::pipe2(OFlag::O_CLOEXEC);
     let ((stdout, child_stdout), (stderr, child_stderr), (failure, child_failure)) = (pipe()?, pipe()?, pipe()?);
     let pointers = |texts: &[CString]| -> Vec<*const c_char> {
@@ -181,10 +206,10 @@ pub fn spawn(resting: Resting, plan: &Plan) -> io::Result<Child> {
     // SAFETY: the process has one thread, so the child's memory is consistent; the child calls only what is
     // async-signal-safe, allocates nothing, and leaves by exec or _exit.
     match unsafe { libc::fork() } {
-        -1 => Err(io::Error::last_os_error()),
+        -1 => Err(io::Error::last_os_error().into()),
         0 => {
-            let streams = [plan.stdin.as_fd(), child_stdout.as_fd(), child_stderr.as_fd()];
-            let Err(errno) = become_program(resting, plan, streams, child_failure.as_raw_fd(), &argv, &environment);
+            let streams = [child_stdout.as_fd(), child_stderr.as_fd(), child_failure.as_fd()];
+            let Err(errno) = become_program(resting, plan, streams, &argv, &environment);
             let number = (errno as i32).to_ne_bytes();
             // SAFETY: a write of four bytes from a live array to a descriptor that is ours, then an exit that runs no
             // destructor of the parent's.
@@ -196,66 +221,83 @@ pub fn spawn(resting: Resting, plan: &Plan) -> io::Result<Child> {
         pid => {
             drop((child_stdout, child_stderr, child_failure));
             let pid = Pid::from_raw(pid);
-            let pidfd = pidfd_open(pid)?;
-            let mut number = [0_u8; 4];
-            match io::Read::read(&mut File::from(failure), &mut number)? {
-                0 => Ok(Child {
+            let told = pidfd_open(pid).and_then(|pidfd| Ok((pidfd, read_failure(failure)?)));
+            match told {
+                Ok((pidfd, None)) => Ok(Child {
                     pid,
                     pidfd,
                     stdout: File::from(stdout),
                     stderr: File::from(stderr),
                 }),
-                _ => {
+                Ok((_, Some(error))) => {
                     wait(pid)?;
-                    Err(io::Error::from_raw_os_error(i32::from_ne_bytes(number)))
+                    Err(SpawnError::NotStarted(error))
+                }
+                Err(error) => {
+                    // Nobody could watch it, so it is ended here; an error of kill or wait changes nothing for it.
+                    let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+                    let _ = wait(pid);
+                    Err(SpawnError::Lost(error))
                 }
             }
         }
     }
 }
 
-/// Where the child keeps the pipe that tells the parent of a failure, and the program.
+/// What the child says of its way to the program: nothing when it got there, because exec closes the pipe.
+fn read_failure(failure: OwnedFd) -> io::Result<Option<io::Error>> {
+    let mut number = [0_u8; 4];
+    match io::Read::read(&mut File::from(failure), &mut number)? {
+        0 => Ok(None),
+        _ => Ok(Some(io::Error::from_raw_os_error(i32::from_ne_bytes(number)))),
+    }
+}
+
+/// Where the child keeps the pipe that tells the parent of a failure, and its Landlock ruleset. The program is at
+/// [`PROGRAM_FD`].
 const FAILURE_FD: i32 = 3;
-const PROGRAM_FD: i32 = 4;
+const RULESET_FD: i32 = 5;
 
 /// The child's side: never returns but with the error of the step that failed.
 fn become_program(
     resting: Resting,
-    plan: &Plan,
+    plan: &mut Plan,
     streams: [BorrowedFd<'_>; 3],
-    failure: i32,
     argv: &[*const c_char],
     environment: &[*const c_char],
 ) -> Result<std::convert::Infallible, Errno> {
-    // Descriptors: first to numbers above all that are wanted, so that no dup2 overwrites one that is still needed.
-    let mut above = [0_i32; 5];
+    let [stdout, stderr, failure] = streams;
+    // First to numbers above all that are wanted, so that no dup2 overwrites one that is still needed.
     let from = [
-        streams[0].as_raw_fd(),
-        streams[1].as_raw_fd(),
-        streams[2].as_raw_fd(),
+        plan.stdin.as_fd(),
+        stdout,
+        stderr,
         failure,
-        plan.program.as_raw_fd(),
+        plan.program.as_fd(),
+        plan.walls.ruleset(),
     ];
+    let mut above = [0_i32; 6];
     for (high, low) in above.iter_mut().zip(from) {
         // SAFETY: fcntl with an integer argument on a descriptor that the parent held open over the fork.
-        *high = Errno::result(unsafe { libc::fcntl(low, libc::F_DUPFD_CLOEXEC, 64) })?;
+        *high = Errno::result(unsafe { libc::fcntl(low.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 64) })?;
     }
-    for (high, wanted) in above.into_iter().zip([0, 1, 2, FAILURE_FD, PROGRAM_FD]) {
+    for (high, wanted) in above.into_iter().zip([0, 1, 2, FAILURE_FD, PROGRAM_FD, RULESET_FD]) {
         // SAFETY: plain integers; both descriptors are this process's own.
         Errno::result(unsafe { libc::dup2(high, wanted) })?;
     }
-    // The failure pipe and the program must not reach the program; everything above them goes now.
-    for wanted in [FAILURE_FD, PROGRAM_FD] {
+    // These three must not reach the program; everything above them goes now.
+    for wanted in [FAILURE_FD, PROGRAM_FD, RULESET_FD] {
         // SAFETY: as above.
         Errno::result(unsafe { libc::fcntl(wanted, libc::F_SETFD, libc::FD_CLOEXEC) })?;
     }
     // SAFETY: three integers; closes descriptors that nothing in this process uses any more.
-    Errno::result(unsafe { libc::syscall(libc::SYS_close_range, 5_u32, u32::MAX, 0_u32) })?;
+    Errno::result(unsafe { libc::syscall(libc::SYS_close_range, 6_u32, u32::MAX, 0_u32) })?;
     setsid()?;
     umask(Mode::from_bits_truncate(0o077));
     reset_signals()?;
     for (resource, value) in &plan.limits {
-        setrlimit(*resource, *value, *value)?;
+        let value = getrlimit(*resource)?.1.min(*value);
+        setrlimit(*resource, value, value)?;
     }
     let runner = Uid::from_raw(resting.ids().runner_uid);
     setresuid(runner, runner, runner)?;
@@ -267,6 +309,10 @@ fn become_program(
     // Nothing is resident: a program whose supervisor was killed ends with it. After the change of ids, which clears this.
     nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
     nix::unistd::chdir(c"/")?;
+    // SAFETY: two integers; the ruleset was made by the parent for this.
+    Errno::result(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, RULESET_FD, 0_u32) })?;
+    plan.walls.settle(std::process::id());
+    plan.walls.filter().map_err(|()| Errno::last())?;
     // SAFETY: both arrays end with a null pointer and point to strings that live in `plan`; the empty path with
     // AT_EMPTY_PATH means the descriptor itself.
     unsafe {
@@ -290,6 +336,21 @@ fn reset_signals() -> Result<(), Errno> {
         unsafe { libc::signal(number, libc::SIG_DFL) };
     }
     nix::sys::signal::SigSet::empty().thread_set_mask()
+}
+
+/// The version of Landlock that the kernel has; 0 or less where it has none.
+pub(crate) fn landlock_abi() -> i32 {
+    const VERSION: u32 = 1;
+    // SAFETY: no ruleset is made: a null pointer of size 0 with this flag asks for the version (landlock_create_ruleset(2)).
+    let abi = unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            std::ptr::null::<u8>(),
+            0_usize,
+            VERSION,
+        )
+    };
+    i32::try_from(abi).unwrap_or(0)
 }
 
 fn pidfd_open(pid: Pid) -> io::Result<OwnedFd> {

@@ -47,7 +47,7 @@ pub struct Refusal {
     pub untrusted: Option<String>,
     /// What it was about.
     pub about: Box<About>,
-    /// The number of the record that says so, in the log of whoever refused.
+    /// The number of the record that says so, in the log of whoever refused; in the relay's where they could not write it.
     pub record: Option<u64>,
 }
 
@@ -200,6 +200,7 @@ fn next(code: Code, about: &About) -> String {
         Code::CertificateExpired | Code::CertificateNotYetValid | Code::RequestExpired => again,
         Code::PathRefused => format!("Call {action} with a path that the action allows; the message names the rule."),
         Code::PathNotFound => format!("Call {action} with the path of a file that exists."),
+        Code::FileChanged => format!("Call {action} with the sha256 of the file as it is now, if that is what is meant."),
         Code::ManifestChanged => operator("bring the target's catalogue and the relay's copy together"),
         Code::RequestIdReused => again,
         Code::Halted => {
@@ -218,6 +219,7 @@ fn next(code: Code, about: &About) -> String {
         | Code::AuthInfoMissing
         | Code::ConfigInvalid
         | Code::ManifestInvalid
+        | Code::WallUnavailable
         | Code::Internal => operator("look at the logs of relay and target"),
         Code::ReceiptInvalid => operator("treat the target as tampered with until its receipt key is explained"),
         Code::CertificateMissing

@@ -15,7 +15,10 @@ use crate::schema::Schema;
 
 mod effect;
 mod exec;
+mod limits;
 mod read;
+
+pub use limits::Limits;
 
 /// Longest manifest, in bytes.
 pub const MAX_BYTES: usize = 64 * 1024;
@@ -38,7 +41,7 @@ pub struct Manifest {
     files: BTreeMap<String, FileRule>,
     exec: Exec,
     encoding: Option<String>,
-    output_bytes: u64,
+    limits: Limits,
     profile: Profile,
     approvals: u8,
     approval_window_s: Option<u64>,
@@ -227,7 +230,13 @@ impl Manifest {
     /// Most bytes of output that are answered; at most [`MAX_OUTPUT_BYTES`].
     #[must_use]
     pub fn output_bytes(&self) -> u64 {
-        self.output_bytes
+        self.limits.output_bytes
+    }
+
+    /// What one run may use.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.limits
     }
 
     /// Its cage.

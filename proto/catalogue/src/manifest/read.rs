@@ -8,9 +8,7 @@ use wire::Risk;
 use wire::ids::ActionName;
 
 use super::exec::Template;
-use super::{
-    DEFAULT_OUTPUT_BYTES, FileRule, MAX_BYTES, MAX_OUTPUT_BYTES, MAX_TIMEOUT_MS, Manifest, Profile, effect, exec,
-};
+use super::{FileRule, MAX_BYTES, MAX_TIMEOUT_MS, Manifest, Profile, effect, exec, limits};
 use crate::fault::Faults;
 use crate::schema::{Kind, Property, Schema, check_shown};
 use crate::table::Table;
@@ -49,8 +47,8 @@ pub(super) fn manifest(bytes: &[u8], faults: &Faults) -> Option<Manifest> {
         files: &files,
     };
     let exec = exec::read(&mut table, &template);
-    let output_bytes = limits(&mut table);
     let profile = profile(&mut table);
+    let limits = limits::read(&mut table, profile);
     let effect = effect::read(&mut table, risk, exec.as_ref().map(|(exec, _)| exec), &template);
     table.finish();
     let (exec, encoding) = exec?;
@@ -64,7 +62,7 @@ pub(super) fn manifest(bytes: &[u8], faults: &Faults) -> Option<Manifest> {
         files,
         exec,
         encoding,
-        output_bytes,
+        limits,
         profile,
         approvals: effect.approvals,
         approval_window_s: effect.approval_window_s,
@@ -149,16 +147,6 @@ fn check_files(files: &BTreeMap<String, FileRule>, properties: &BTreeMap<String,
             Some(_) => {}
         }
     }
-}
-
-/// `[limits]`.
-fn limits(table: &mut Table<'_>) -> u64 {
-    let Some(mut limits) = table.table("limits") else {
-        return DEFAULT_OUTPUT_BYTES;
-    };
-    let output_bytes = limits.integer("output_bytes", 1, MAX_OUTPUT_BYTES);
-    limits.finish();
-    output_bytes.unwrap_or(DEFAULT_OUTPUT_BYTES)
 }
 
 /// `[sandbox]`; the narrowest where nothing is said.

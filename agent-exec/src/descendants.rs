@@ -1,0 +1,105 @@
+//! Everything that an action started, and its end.
+//!
+//! agent-exec is a subreaper: whoever loses its parent becomes a child of agent-exec, so a process that forks twice or
+//! begins a session of its own is still found below it. Before they are killed they are stopped, so that none forks away
+//! between the look and the kill.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+/// How long they may take to die. KILL cannot be refused, but a process in uninterruptible sleep dies when it wakes up.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Makes orphans of descendants this process's own children.
+///
+/// # Errors
+/// The kernel refused.
+pub(crate) fn adopt() -> Result<(), nix::Error> {
+    nix::sys::prctl::set_child_subreaper(true)
+}
+
+/// Ends all descendants, and says how many could not be ended.
+pub(crate) fn end_all() -> usize {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        reap();
+        let all = freeze();
+        if all.is_empty() {
+            return 0;
+        }
+        for pid in &all {
+            signal(*pid, Signal::SIGKILL);
+        }
+        if Instant::now() >= deadline {
+            reap();
+            return find().len();
+        }
+        // The dead are reaped when the kernel is done with them; nothing else is waited for.
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Stops everything below this process, until a look finds nothing new.
+fn freeze() -> BTreeSet<i32> {
+    let mut frozen = BTreeSet::new();
+    loop {
+        let found = find();
+        let new: Vec<i32> = found.difference(&frozen).copied().collect();
+        if new.is_empty() {
+            return frozen;
+        }
+        for pid in new {
+            signal(pid, Signal::SIGSTOP);
+            frozen.insert(pid);
+        }
+    }
+}
+
+/// All processes below this one. The dead that nobody has waited for are among them.
+fn find() -> BTreeSet<i32> {
+    let mut found = BTreeSet::new();
+    let mut next = vec![i32::try_from(std::process::id()).unwrap_or(0)];
+    while let Some(parent) = next.pop() {
+        for child in children(parent) {
+            if found.insert(child) {
+                next.push(child);
+            }
+        }
+    }
+    found
+}
+
+/// The children of all threads of a process (proc(5), `/proc/PID/task/TID/children`); none when it is gone.
+fn children(parent: i32) -> Vec<i32> {
+    let Ok(tasks) = std::fs::read_dir(format!("/proc/{parent}/task")) else {
+        return Vec::new();
+    };
+    let lists = tasks
+        .flatten()
+        .filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+    lists
+        .flat_map(|list| {
+            list.split_whitespace()
+                .filter_map(|pid| pid.parse().ok())
+                .collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+/// A process that is gone already is fine.
+fn signal(pid: i32, signal: Signal) {
+    let _ = kill(Pid::from_raw(pid), signal);
+}
+
+/// Takes the status of every child that is dead.
+fn reap() {
+    while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+        if status == WaitStatus::StillAlive {
+            return;
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! The walls around an action: which system calls it may make and which files it may open by name.
+//!
+//! Both are built before the fork and put up by the child after it has become the action's account. A wall that cannot be
+//! built or put up is a refusal: nothing runs without it. The record names what was applied. No promise rests on Landlock
+//! beyond its first version; where the kernel has a later one, more kinds of access are covered (docs/walls.md).
+
+mod calls;
+
+use std::fs::OpenOptions;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+pub(crate) use catalogue::Profile;
+use landlock::{
+    ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, Ruleset, RulesetAttr, RulesetCreated,
+    RulesetCreatedAttr,
+};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
+};
+
+use self::calls::{CALLS, Call, When};
+use crate::sys;
+
+/// Where the child holds the opened program: the one descriptor that `execveat` may name.
+pub(crate) const PROGRAM_FD: i32 = 4;
+
+/// The newest Landlock that was tested here; of a newer kernel's no more is asked than this.
+const NEWEST: i32 = 5;
+
+/// Stand for the process id of the action and its negation until there is one. No process id is that large.
+const OWN_PROCESS: u32 = 0x7ead_0001;
+const OWN_GROUP: u32 = 0x7ead_0002;
+
+/// Walls that are built and stand nowhere yet.
+pub(crate) struct Walls {
+    filters: [BpfProgram; 2],
+    ruleset: OwnedFd,
+    names: Vec<String>,
+}
+
+impl Walls {
+    /// Builds the walls of a profile around a program.
+    ///
+    /// # Errors
+    /// What is missing on this host.
+    pub(crate) fn build(profile: Profile, program: BorrowedFd<'_>) -> Result<Self, String> {
+        Self::build_with(profile, program, sys::landlock_abi().min(NEWEST))
+    }
+
+    fn build_with(profile: Profile, program: BorrowedFd<'_>, abi: i32) -> Result<Self, String> {
+        let ruleset = ruleset(profile, program, abi).map_err(|error| format!("Landlock: {error}"))?;
+        let filters = [allowlist(profile), no_clone3()];
+        let [allowed, clone3] = filters;
+        let filters = [allowed, clone3].map(|built| built.map_err(|error| format!("seccomp: {error}")));
+        let [allowed, clone3] = filters;
+        let name = profile.as_str();
+        let names = vec![
+            "no_new_privs".to_owned(),
+            format!("seccomp:{name}"),
+            format!("landlock:{name}:{abi}"),
+        ];
+        Ok(Self {
+            filters: [allowed?, clone3?],
+            ruleset,
+            names,
+        })
+    }
+
+    /// What a record says of them.
+    pub(crate) fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// The ruleset, which the child has to keep open until it stands behind it.
+    pub(crate) fn ruleset(&self) -> BorrowedFd<'_> {
+        self.ruleset.as_fd()
+    }
+
+    /// Puts the process's own id into the filters. In the child: it allocates nothing.
+    pub(crate) fn settle(&mut self, pid: u32) {
+        for instruction in self.filters.iter_mut().flatten() {
+            if instruction.k == OWN_PROCESS {
+                instruction.k = pid;
+            } else if instruction.k == OWN_GROUP {
+                instruction.k = pid.wrapping_neg();
+            }
+        }
+    }
+
+    /// Puts up the filters, the allowlist last: from then on nothing else can be put up. In the child.
+    ///
+    /// # Errors
+    /// The kernel refused one.
+    pub(crate) fn filter(&self) -> Result<(), ()> {
+        let [allowed, clone3] = &self.filters;
+        seccompiler::apply_filter(clone3).map_err(drop)?;
+        seccompiler::apply_filter(allowed).map_err(drop)
+    }
+}
+
+/// Which files may be opened by name. Everything that Landlock knows of and no rule allows is refused.
+fn ruleset(profile: Profile, program: BorrowedFd<'_>, abi: i32) -> Result<OwnedFd, String> {
+    if abi < 1 {
+        return Err("this kernel has none; it must be ≥ 5.13 with landlock in its list of security modules".to_owned());
+    }
+    let text = |error: landlock::RulesetError| error.to_string();
+    let known = AccessFs::from_all(ABI::from(abi));
+    let look = AccessFs::ReadFile | AccessFs::ReadDir;
+    let ruleset = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
+    let mut ruleset = ruleset.handle_access(known).and_then(Ruleset::create).map_err(text)?;
+    let rules: &[(&str, BitFlags<AccessFs>)] = match profile {
+        // A static program needs none of these; another is loaded from them and from nowhere else.
+        Profile::Reader => &[
+            ("/lib", look | AccessFs::Execute),
+            ("/lib64", look | AccessFs::Execute),
+            ("/usr/lib", look | AccessFs::Execute),
+            ("/usr/lib64", look | AccessFs::Execute),
+            ("/etc/ld.so.cache", AccessFs::ReadFile.into()),
+        ],
+        Profile::Tool => &[
+            ("/", look | AccessFs::Execute),
+            ("/tmp", known),
+            ("/var/tmp", known),
+            ("/dev/null", AccessFs::ReadFile | AccessFs::WriteFile),
+        ],
+    };
+    ruleset = ruleset
+        .add_rule(PathBeneath::new(program, AccessFs::Execute | AccessFs::ReadFile))
+        .map_err(text)?;
+    for (path, access) in rules {
+        ruleset = allow(ruleset, Path::new(path), *access & known)?;
+    }
+    Option::<OwnedFd>::from(ruleset).ok_or_else(|| "the kernel made no ruleset".to_owned())
+}
+
+/// One rule. A path that is not there needs none.
+fn allow(ruleset: RulesetCreated, path: &Path, access: BitFlags<AccessFs>) -> Result<RulesetCreated, String> {
+    match OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_PATH | libc::O_CLOEXEC)
+        .open(path)
+    {
+        Ok(opened) => ruleset
+            .add_rule(PathBeneath::new(opened, access))
+            .map_err(|error| error.to_string()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(ruleset),
+        Err(error) => Err(format!("{}: {error}", path.display())),
+    }
+}
+
+/// The allowlist as a program: everything else fails with EPERM, which programs know how to report.
+fn allowlist(profile: Profile) -> Result<BpfProgram, seccompiler::BackendError> {
+    let allowed = CALLS
+        .iter()
+        .filter(|call| profile == Profile::Tool || call.profile == Profile::Reader);
+    let rules = allowed
+        .map(|call| Ok((call.number, rules(call)?)))
+        .collect::<Result<_, _>>()?;
+    compile(rules, SeccompAction::Errno(libc::EPERM as u32), SeccompAction::Allow)
+}
+
+/// clone3 has its flags behind a pointer, where a filter cannot look. The C library takes ENOSYS for an older kernel and
+/// uses clone.
+fn no_clone3() -> Result<BpfProgram, seccompiler::BackendError> {
+    let rules = [(libc::SYS_clone3, Vec::new())].into_iter().collect();
+    compile(rules, SeccompAction::Allow, SeccompAction::Errno(libc::ENOSYS as u32))
+}
+
+fn compile(
+    rules: std::collections::BTreeMap<i64, Vec<SeccompRule>>,
+    others: SeccompAction,
+    named: SeccompAction,
+) -> Result<BpfProgram, seccompiler::BackendError> {
+    let machine = TargetArch::try_from(std::env::consts::ARCH)?;
+    SeccompFilter::new(rules, others, named, machine)?.try_into()
+}
+
+/// The conditions of one row: none means always, several mean any of them.
+fn rules(call: &Call) -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
+    // Compared as 32 bits where the kernel's argument has 32, whatever stands in the upper half of the register.
+    let equal = |argument, value: u64| {
+        SeccompRule::new(vec![SeccompCondition::new(
+            argument,
+            SeccompCmpArgLen::Dword,
+            SeccompCmpOp::Eq,
+            value,
+        )?])
+    };
+    match call.when {
+        When::Always => Ok(Vec::new()),
+        When::OneOf(argument, values) => values.iter().map(|value| equal(argument, *value)).collect(),
+        When::Without(argument, bits) => {
+            let masked = SeccompCondition::new(argument, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(bits), 0)?;
+            Ok(vec![SeccompRule::new(vec![masked])?])
+        }
+        When::OwnProcess => Ok(vec![equal(0, OWN_PROCESS.into())?]),
+        When::OwnSignal => [OWN_PROCESS, OWN_GROUP, 0]
+            .into_iter()
+            .map(|value| equal(0, value.into()))
+            .collect(),
+    }
+}
