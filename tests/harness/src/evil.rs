@@ -34,6 +34,11 @@ impl EvilRelay {
         let session = stack
             .login(&task.key, &task.certificate)?
             .session(stack.target(target)?)?;
+        EvilRelay::over(target, task, session)
+    }
+
+    /// Takes over a session that was just opened: reads the hello and presents nothing yet.
+    pub fn over(target: &str, task: Opened, session: Session) -> Result<EvilRelay> {
         let first = session.line().context("the target said no hello")?;
         let text = first
             .get("hello")

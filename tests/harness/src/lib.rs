@@ -4,6 +4,7 @@
 //! touched nowhere: no account, no file outside of the build's folder, no process that outlives the world. There is one
 //! layout, for root and for ordinary users, for the demo, for `make up` and for every test.
 
+pub mod changed;
 pub mod control;
 pub mod demo;
 pub mod evidence;
@@ -23,6 +24,7 @@ pub mod target;
 pub mod up;
 pub mod world;
 
+pub use changed::Changed;
 pub use evil::EvilRelay;
 pub use ids::{ALICE, BOB, CA, EXEC, RELAY, ROOT, RUNNER, STRANGER};
 pub use mcp::McpClient;

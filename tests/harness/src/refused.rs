@@ -1,5 +1,10 @@
 //! The one helper of every hostile test: the Code is right, the evidence is in the log of the tier that refused, and
 //! nothing ran anywhere.
+//!
+//! Where sshd or the kernel refuses there is no Code: what the attacker was told stands in its place, and no log of any
+//! tier has changed.
+
+use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -7,7 +12,7 @@ use serde_json::Value;
 use crate::control::{CA_LOG, RELAY_LOG};
 use crate::records;
 use crate::stack::Stack;
-use crate::target::LOG;
+use crate::target::{LOG, Target};
 
 /// Who has to refuse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +32,8 @@ pub enum Leaves {
     Record,
     /// One more in the count of strangers, and no line of its own.
     Count,
+    /// Nothing in any log of any tier: the attack did not get as far as a program of ours that had opened one.
+    Nothing,
 }
 
 /// A file that an attack would make if its text were ever executed, on whichever machine.
@@ -40,9 +47,12 @@ struct Evidence {
     strangers_with_code: u64,
     strangers: u64,
     intents: usize,
+    /// Of all tiers, without what a log writes of itself: its genesis, and the minute's count of those counted above.
+    records: usize,
 }
 
-/// Runs `attack`, whose value is the Code that the attacker was told, and asserts all of it.
+/// Runs `attack`, whose value is the Code that the attacker was told, and asserts all of it. Where there can be no Code
+/// ([`Leaves::Nothing`]) `code` is what else the attacker was told: sshd's words, an exit code.
 pub fn assert_refused(
     stack: &Stack,
     by: By<'_>,
@@ -57,6 +67,7 @@ pub fn assert_refused(
     let (records, strangers) = match leaves {
         Leaves::Record => (1, 0),
         Leaves::Count => (0, 1),
+        Leaves::Nothing => (0, 0),
     };
     let expected = Evidence {
         refused_with_code: before.refused_with_code + records,
@@ -64,6 +75,12 @@ pub fn assert_refused(
         strangers_with_code: before.strangers_with_code + strangers,
         strangers: before.strangers + strangers,
         intents: before.intents,
+        // A relay that refuses, or passes a refusal on, has also recorded the call.
+        records: if leaves == Leaves::Nothing {
+            before.records
+        } else {
+            after.records
+        },
     };
     ensure!(
         after == expected,
@@ -92,6 +109,38 @@ pub fn intents(stack: &Stack) -> Result<usize> {
         .sum()
 }
 
+/// What the last of a target's strangers said, as its log will have it: in the counter, or in the minute's record.
+pub fn last_stranger(target: &Target) -> Result<String> {
+    let waiting = pending(&target.root().at("var/lib/writ/strangers"));
+    let text = if waiting.get("count").and_then(Value::as_u64).unwrap_or_default() > 0 {
+        records::of(&waiting, "text").map(str::to_owned)
+    } else {
+        let records = target.records()?;
+        let last = records.iter().rev().find(|record| records::is(record, "strangers"));
+        last.and_then(|record| records::of(record, "message"))
+            .map(str::to_owned)
+    };
+    text.context("nobody was counted")
+}
+
+/// Those that were counted and not recorded yet.
+fn pending(counter: &Path) -> Value {
+    std::fs::read(counter)
+        .ok()
+        .and_then(|bytes| serde_json::from_slice(bytes.trim_ascii_end()).ok())
+        .unwrap_or_default()
+}
+
+/// How many records there are in all logs of the stack, but for those that logs write of themselves.
+fn all_records(stack: &Stack) -> Result<usize> {
+    let mut logs = vec![stack.control.records_relay()?, stack.control.records_ca()?];
+    for target in &stack.targets {
+        logs.push(target.records()?);
+    }
+    let own = |record: &&Value| records::is(record, "genesis") || records::is(record, "strangers");
+    Ok(logs.iter().flatten().filter(|record| !own(record)).count())
+}
+
 impl Evidence {
     fn of(stack: &Stack, by: By<'_>, code: &str) -> Result<Evidence> {
         let (log, counter) = match by {
@@ -109,15 +158,12 @@ impl Evidence {
             }
         };
         let all = records::read(&log)?;
-        let pending: Value = std::fs::read(counter)
-            .ok()
-            .and_then(|bytes| serde_json::from_slice(bytes.trim_ascii_end()).ok())
-            .unwrap_or_default();
+        let pending = pending(&counter);
         let mut strangers = 0;
         let mut strangers_with_code = 0;
         for counted in all
             .iter()
-            .filter(|record| record.get("event").is_some_and(|event| event == "strangers"))
+            .filter(|record| records::is(record, "strangers"))
             .chain([&pending])
         {
             let number = |pointer: &str| counted.pointer(pointer).and_then(Value::as_u64).unwrap_or_default();
@@ -130,6 +176,7 @@ impl Evidence {
             strangers_with_code,
             strangers,
             intents: intents(stack)?,
+            records: all_records(stack)?,
         })
     }
 }

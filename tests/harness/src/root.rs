@@ -15,7 +15,9 @@ use crate::world::World;
 const NO: Option<&str> = None;
 
 /// Programs of `/usr/bin` that actions of tests run.
-const ACTION_PROGRAMS: [&str; 9] = ["cat", "dd", "echo", "env", "head", "sleep", "tail", "true", "yes"];
+const ACTION_PROGRAMS: [&str; 11] = [
+    "cat", "dd", "echo", "env", "false", "head", "sleep", "tail", "timeout", "true", "yes",
+];
 
 /// A root file system; unmounted when the value goes.
 #[derive(Debug)]

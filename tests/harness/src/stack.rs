@@ -27,6 +27,8 @@ pub struct Options {
     pub task_lifetime_s: u32,
     /// A Cedar policy in place of the shipped one.
     pub policy: Option<String>,
+    /// What each target's `target.toml` has beyond the shipped example: probes.
+    pub probes: String,
     /// Size of a disk of its own under each tier's log, in KiB; none: the root's.
     pub log_disk_kib: Option<u32>,
 }
@@ -37,6 +39,7 @@ impl Default for Options {
             targets: vec!["web-1", "web-2"],
             task_lifetime_s: 300,
             policy: None,
+            probes: String::new(),
             log_disk_kib: None,
         }
     }
@@ -71,6 +74,7 @@ impl Stack {
         };
         for name in &options.targets {
             let target = stack.new_target(name, Accounts::Given)?;
+            target.add_probes(&options.probes)?;
             if let Some(kib) = options.log_disk_kib {
                 target.root().small_disk(LOG, kib)?;
             }

@@ -162,6 +162,13 @@ impl Target {
             .file(&format!("etc/writ/actions.d/{name}.toml"), 0o644, manifest)
     }
 
+    /// Adds `[probe.NAME]` tables to its configuration.
+    pub(crate) fn add_probes(&self, probes: &str) -> Result<()> {
+        let file = "etc/writ/target.toml";
+        let config = fs::read_to_string(self.root.at(file))?;
+        self.root.file(file, 0o644, format!("{config}\n{probes}"))
+    }
+
     /// The effective configuration of its sshd for a login of `user`, as `sshd -T` prints it.
     pub fn sshd_says(&self, user: &str) -> Result<String> {
         let spec = format!(
