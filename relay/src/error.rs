@@ -200,7 +200,9 @@ fn next(code: Code, about: &About) -> String {
         Code::CertificateExpired | Code::CertificateNotYetValid | Code::RequestExpired => again,
         Code::PathRefused => format!("Call {action} with a path that the action allows; the message names the rule."),
         Code::PathNotFound => format!("Call {action} with the path of a file that exists."),
-        Code::FileChanged => format!("Call {action} with the sha256 of the file as it is now, if that is what is meant."),
+        Code::FileChanged => {
+            format!("Call {action} with the sha256 of the file as it is now, if that is what is meant.")
+        }
         Code::ManifestChanged => operator("bring the target's catalogue and the relay's copy together"),
         Code::RequestIdReused => again,
         Code::Halted => {

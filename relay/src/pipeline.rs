@@ -153,7 +153,8 @@ impl Relay {
             ..About::default()
         };
         if self.inventory.find(act.target.as_str()).is_none() {
-            return Err(Refusal::new(Code::UnknownTarget, &about));
+            let detail = tasks::not_in_the_inventory(&[act.target.as_str()]);
+            return Err(Refusal::because(Code::UnknownTarget, detail, &about));
         }
         let Some(entry) = self.catalogue.find(&act.action) else {
             return Err(Refusal::new(Code::UnknownAction, &about));

@@ -1,4 +1,5 @@
-//! The part of the story that says no: each refusal of the relay's own stands in its log once, before it is answered.
+//! The part of the story that says no: each refusal stands in one log before it is answered. Whoever refuses records it;
+//! where they cannot, the relay does.
 
 use audit::{Decision, Draft, Event};
 use wire::{Code, Requester};
@@ -8,17 +9,22 @@ use crate::call::Caller;
 use crate::error::{About, Refusal, RefusedBy};
 
 impl Relay {
-    /// The relay's own refusals are recorded here, once; those of CA and target are in their logs.
+    /// Records a refusal, once, unless it stands in the log of whoever refused.
     pub(super) async fn record_refusal(&self, requester: &Requester, mut refusal: Refusal) -> Refusal {
-        let ours = matches!(refusal.by, RefusedBy::Relay | RefusedBy::Sshd);
-        if !ours || refusal.record.is_some() || refusal.code == Code::LogUnavailable {
+        // Without a log of our own there is nowhere left to say so.
+        let no_log = refusal.by == RefusedBy::Relay && refusal.code == Code::LogUnavailable;
+        if refusal.record.is_some() || no_log || is_recorded_elsewhere(&refusal) {
             return refusal;
         }
+        let message = match refusal.by {
+            RefusedBy::Relay | RefusedBy::Sshd => refusal.message.clone(),
+            by => format!("{}: {}", by.as_str(), refusal.message),
+        };
         let draft = Draft {
             requester: Some(requester.clone()),
             decision: Some(Decision::Deny),
             code: Some(refusal.code),
-            message: Some(audit::show::ascii(&refusal.message, MESSAGE_BYTES)),
+            message: Some(audit::show::ascii(&message, MESSAGE_BYTES)),
             task_id: refusal.about.task.clone(),
             request_id: refusal.about.request.clone(),
             target: refusal.about.target.clone(),
@@ -60,5 +66,16 @@ impl Relay {
         self.records
             .note_stranger(code, format!("uid {uid} sent what is no message"), (self.now)())
             .await;
+    }
+}
+
+/// Whether whoever refused has a record of it.
+fn is_recorded_elsewhere(refusal: &Refusal) -> bool {
+    match refusal.by {
+        RefusedBy::Relay | RefusedBy::Sshd => false,
+        RefusedBy::Ca => !matches!(refusal.code, Code::LogUnavailable | Code::CaUnavailable),
+        // Before a request there is none: what is wrong with a target's own files or log keeps it from writing, and a
+        // peer that has asked for nothing is counted there.
+        RefusedBy::Target => refusal.about.request.is_some(),
     }
 }

@@ -26,11 +26,11 @@ impl Relay {
             target: targets.first().cloned(),
             ..About::default()
         };
-        if targets
-            .iter()
-            .any(|target| self.inventory.find(target.as_str()).is_none())
-        {
-            return Err(Refusal::new(Code::UnknownTarget, &About::default()));
+        let unknown = |target: &&TargetName| self.inventory.find(target.as_str()).is_none();
+        let unknown: Vec<&str> = targets.iter().filter(unknown).map(TargetName::as_str).collect();
+        if !unknown.is_empty() {
+            let detail = not_in_the_inventory(&unknown);
+            return Err(Refusal::because(Code::UnknownTarget, detail, &About::default()));
         }
         let id: TaskId = uuid::Uuid::now_v7()
             .to_string()
@@ -58,7 +58,7 @@ impl Relay {
             refused: Vec::new(),
             record: 0,
         };
-        let mut first = None;
+        let mut refused = Vec::new();
         for target in targets {
             match self.open_on(requester, &task, &target).await {
                 Ok((ends, record)) => {
@@ -67,18 +67,26 @@ impl Relay {
                     opened.record = record;
                     opened.targets.push(target);
                 }
-                Err(refusal) => {
-                    opened.refused.push((target, refusal.code, refusal.message.clone()));
-                    first.get_or_insert(refusal);
-                }
+                Err(refusal) => refused.push((target, refusal)),
             }
         }
-        match first {
-            Some(refusal) if opened.targets.is_empty() => {
+        let mut refused = refused.into_iter();
+        let answer = if opened.targets.is_empty() {
+            refused.next()
+        } else {
+            None
+        };
+        for (target, refusal) in refused {
+            let refusal = self.record_refusal(requester, refusal).await;
+            opened.refused.push((target, refusal.code, refusal.message));
+        }
+        match answer {
+            // Recorded by whoever answers with it.
+            Some((_, refusal)) => {
                 self.store.close(&owner, &id);
                 Err(refusal)
             }
-            _ => Ok(opened),
+            None => Ok(opened),
         }
     }
 
@@ -207,4 +215,10 @@ impl Relay {
         };
         self.records.append(draft).await.map(|head| head.seq)
     }
+}
+
+/// Which targets the relay does not know.
+pub(super) fn not_in_the_inventory(names: &[&str]) -> String {
+    let are = if names.len() == 1 { "is" } else { "are" };
+    format!("{} {are} not in the relay's inventory", names.join(", "))
 }

@@ -1,8 +1,8 @@
 //! A CA of a few lines: mints what it is asked for, or says no, and counts.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use grpc::v1::ca_server::{Ca, CaServer};
 use grpc::v1::{DescribeReply, DescribeRequest, OpenTaskRequest, RenewTaskRequest, TaskCertificate};
@@ -11,12 +11,15 @@ use ssh_key::certificate::{Builder, CertType};
 use tokio::net::UnixListener;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
+use wire::Code;
 
 pub(crate) struct Facts {
     pub(crate) key: SigningKey,
     pub(crate) receipt: PublicKey,
     /// Life of a certificate, in seconds.
     pub(crate) life_s: AtomicU64,
+    /// What every call is refused with, if it is.
+    pub(crate) says_no: Mutex<Option<Code>>,
     /// Renewals are refused.
     pub(crate) no_renewal: AtomicBool,
     pub(crate) opened: AtomicUsize,
@@ -50,17 +53,20 @@ fn futures(listener: UnixListener) -> tokio_stream::wrappers::UnixListenerStream
     tokio_stream::wrappers::UnixListenerStream::new(listener)
 }
 
+fn refusal(code: Code, message: &str) -> Status {
+    let mut status = Status::permission_denied("refused");
+    status.metadata_mut().insert(grpc::CODE, code.as_str().parse().unwrap());
+    status.metadata_mut().insert(grpc::MESSAGE, message.parse().unwrap());
+    status
+}
+
 impl FewLines {
     fn mint(&self, task: &str, target: &str, key: &str) -> Result<Response<TaskCertificate>, Status> {
         if target.starts_with("denied") {
-            let mut status = Status::permission_denied("denied");
-            status
-                .metadata_mut()
-                .insert(grpc::CODE, "policy_denied".parse().unwrap());
-            status
-                .metadata_mut()
-                .insert(grpc::MESSAGE, "no policy permits it".parse().unwrap());
-            return Err(status);
+            return Err(refusal(Code::PolicyDenied, "no policy permits it"));
+        }
+        if let Some(code) = *self.0.says_no.lock().unwrap() {
+            return Err(refusal(code, "it says no"));
         }
         let now = relay::serve::now();
         let (after, before) = (now - 30, now + self.0.life_s.load(Ordering::SeqCst));

@@ -206,7 +206,7 @@ async fn who_refuses_is_said_and_the_refusal_is_in_their_log() {
         ("tail_log", tail(json!({ "task_id": "latest" })), "unknown_task"),
         (
             "open_task",
-            json!({ "reason": "why", "targets": ["web-9"] }),
+            json!({ "reason": "why", "targets": ["web-1", "web-9"] }),
             "unknown_target",
         ),
     ] {
@@ -219,12 +219,75 @@ async fn who_refuses_is_said_and_the_refusal_is_in_their_log() {
             "{said}"
         );
         assert_eq!(world.events().len(), before + 1, "{code}: one record");
+        let names = said["message"].as_str().unwrap().contains("web-9 is not in");
+        assert_eq!(names, code == "unknown_target", "{said}");
         let newest = world.records().pop().unwrap();
         assert_eq!(
             (&newest["event"], &newest["code"], &newest["seq"]),
             (&json!("refused"), &json!(code), &said["record"])
         );
     }
+}
+
+/// REQ-RECORD-16
+#[tokio::test]
+async fn a_refusal_that_nobody_else_can_record_is_recorded_here() {
+    for code in [Code::OriginalCommand, Code::ConfigInvalid, Code::LogUnavailable] {
+        let line = wire::lines::TargetLine::Refused { line: 0, code }.to_line();
+        let world = World::new(Manner::Garbage(line.into_bytes())).await;
+        let mut client = world.client(ALICE).await;
+        let (said, is_error) = client.call("tail_log", tail(json!({ "reason": "why" }))).await;
+        assert!(is_error);
+        assert_eq!(
+            (&said["code"], &said["refused_by"]),
+            (&json!(code), &json!("target")),
+            "{said}"
+        );
+        assert_eq!(world.events(), ["open", "refused"], "{code}");
+        let newest = world.records().pop().unwrap();
+        assert_eq!((&newest["code"], &newest["seq"]), (&json!(code), &said["record"]));
+        assert!(newest["message"].as_str().unwrap().starts_with("target: "), "{newest}");
+        assert!(world.seen.requests.lock().unwrap().is_empty());
+    }
+    let world = World::new(says()).await;
+    *world.ca.says_no.lock().unwrap() = Some(Code::LogUnavailable);
+    let mut client = world.client(ALICE).await;
+    let (said, _) = client.call("tail_log", tail(json!({ "reason": "why" }))).await;
+    assert_eq!(
+        (&said["code"], &said["refused_by"]),
+        (&json!("log_unavailable"), &json!("ca")),
+        "{said}"
+    );
+    assert_eq!(world.events(), ["refused"]);
+    let newest = world.records().pop().unwrap();
+    assert_eq!(
+        (&newest["message"], &newest["action"]),
+        (&json!("ca: it says no"), &json!("tail_log")),
+        "{newest}"
+    );
+}
+
+#[tokio::test]
+async fn what_a_task_was_not_opened_on_is_recorded_also_when_it_is_open_elsewhere() {
+    let world = World::new(says()).await;
+    let mut client = world.client(ALICE).await;
+    let targets = json!({ "reason": "why", "targets": ["web-1", "denied-1", "web-2"] });
+    let (said, is_error) = client.call("open_task", targets.clone()).await;
+    assert!(!is_error, "{said}");
+    assert_eq!(said["targets"], json!(["web-1", "web-2"]));
+    assert_eq!(world.events(), ["open", "open"], "the CA has recorded its own no");
+    *world.ca.says_no.lock().unwrap() = Some(Code::CaUnavailable);
+    let (said, is_error) = client.call("open_task", targets).await;
+    assert!(is_error);
+    assert_eq!(said["code"], "ca_unavailable", "{said}");
+    let records = world.records();
+    let refused: Vec<&Value> = records.iter().filter(|record| record["event"] == "refused").collect();
+    assert_eq!(
+        refused.iter().map(|record| &record["target"]).collect::<Vec<_>>(),
+        ["web-2", "web-1"],
+        "one for each target, and the one that was answered last"
+    );
+    assert_eq!(refused[1]["seq"], said["record"]);
 }
 
 #[tokio::test]

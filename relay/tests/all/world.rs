@@ -80,6 +80,7 @@ impl World {
             key: key(10),
             receipt: key(30).public().clone(),
             life_s: AtomicU64::new(300),
+            says_no: std::sync::Mutex::new(None),
             no_renewal: AtomicBool::new(false),
             opened: AtomicUsize::new(0),
             renewed: AtomicUsize::new(0),
@@ -92,7 +93,7 @@ impl World {
             Pinned::Wrong => HostTrust::Key(key(41).public().clone()),
         };
         let mut inventory = Inventory::default();
-        for (name, receipt) in [("web-1", 30), ("denied-1", 31)] {
+        for (name, receipt) in [("web-1", 30), ("denied-1", 31), ("web-2", 32)] {
             let name = name.parse().unwrap();
             let labels = [("env".to_owned(), "test".to_owned())].into();
             let receipt = key(receipt).public().clone();
