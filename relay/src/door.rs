@@ -2,16 +2,20 @@
 //!
 //! Clients and keys never share a uid: whoever may open the socket (mode 0660, group of the folder) is named by the
 //! uid that the kernel reports (SO_PEERCRED, unix(7)), never by what they say. Connections are counted and capped.
+//! The socket appears under its name with its final mode, or not at all. The CA opens its own in the same way: two short
+//! files, since no crate that both use has anything to do with sockets.
 
+use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use nix::sys::stat::{Mode, umask};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+/// Owner and group may connect. The folder's set-group-id bit gives the socket the folder's group.
+const MODE: u32 = 0o660;
 /// Connections held at once. The next one is told so.
 pub const MAX_CONNECTIONS: usize = 64;
 
@@ -60,16 +64,10 @@ impl Door {
     /// Any [`Error`].
     pub async fn open(path: &Path) -> Result<Self, Error> {
         clear(path).await?;
-        let machine = |source| Error::Machine {
+        let listener = bind(path).map_err(|source| Error::Machine {
             path: path.to_owned(),
             source,
-        };
-        // The mode is right from the first moment on: chmod afterwards would leave a gap.
-        let before = umask(Mode::from_bits_truncate(0o117));
-        let bound = UnixListener::bind(path);
-        umask(before);
-        let listener = bound.map_err(machine)?;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(machine)?;
+        })?;
         Ok(Self {
             listener,
             path: path.to_owned(),
@@ -92,8 +90,24 @@ impl Door {
 impl Drop for Door {
     fn drop(&mut self) {
         // Best effort: a socket that stays is replaced at the next start.
-        let _ = std::fs::remove_file(&self.path);
+        let _ = fs::remove_file(&self.path);
     }
+}
+
+/// Binds beside the name and moves the socket there when it is as it must be. The process's umask is left alone: other
+/// threads make files meanwhile.
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let beside = Path::new(&beside);
+    match fs::remove_file(beside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(beside)?;
+    fs::set_permissions(beside, Permissions::from_mode(MODE))?;
+    fs::rename(beside, path)?;
+    Ok(listener)
 }
 
 async fn clear(path: &Path) -> Result<(), Error> {
@@ -101,15 +115,13 @@ async fn clear(path: &Path) -> Result<(), Error> {
         path: path.to_owned(),
         source,
     };
-    match std::fs::symlink_metadata(path) {
+    match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(machine(error)),
         Ok(found) if !found.file_type().is_socket() => Err(Error::Occupied(path.to_owned())),
         Ok(_) => match UnixStream::connect(path).await {
             Ok(_) => Err(Error::Busy(path.to_owned())),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                std::fs::remove_file(path).map_err(machine)
-            }
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path).map_err(machine),
             Err(error) => Err(machine(error)),
         },
     }
@@ -124,7 +136,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("relay.sock");
         let door = Door::open(&path).await.unwrap();
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
+        assert_eq!(
+            fs::read_dir(folder.path()).unwrap().count(),
+            1,
+            "nothing is left beside it"
+        );
         let _client = UnixStream::connect(&path).await.unwrap();
         let visitor = door.next().await.unwrap();
         assert_eq!(visitor.uid, nix::unistd::getuid().as_raw());
@@ -140,9 +157,9 @@ mod tests {
         let door = Door::open(&path).await.unwrap();
         assert!(matches!(Door::open(&path).await, Err(Error::Busy(_))));
         drop(door);
-        std::fs::write(&path, "precious").unwrap();
+        fs::write(&path, "precious").unwrap();
         assert!(matches!(Door::open(&path).await, Err(Error::Occupied(_))));
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
     }
 
     #[tokio::test]
