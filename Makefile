@@ -57,7 +57,7 @@ lint: ## fmt, clippy and rustdoc, warnings refused
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --workspace --no-deps --quiet
 
 .PHONY: build
-build: agent target-package ## all binaries, laid out for the harness in $(HARNESS_BIN)
+build: agent target-package ## all binaries, laid out for the harness below target/stack
 	@$(CARGO) build --quiet -p writ-relay -p writ-ca -p writ-audit-cli -p writ-harness
 	@mkdir -p $(HARNESS_BIN)
 	@for program in writ-relay writ-ca writ-audit harness; do \

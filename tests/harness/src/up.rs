@@ -12,6 +12,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::Stdio;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use serde_json::json;
@@ -34,14 +35,16 @@ pub fn up(socket: &Path) -> Result<()> {
     );
     println!("Try: tail /var/log/shop/web.log on web-1.");
     io::stdout().flush()?;
-    // Until Ctrl-C, which ends this process and the world with it.
-    for connection in listener.incoming() {
+    // Until Ctrl-C, which ends this process and the world with it; or until relay or CA are gone.
+    listener.set_nonblocking(true)?;
+    loop {
         stack.control.check()?;
-        if let Err(error) = serve(&stack, connection?) {
-            eprintln!("harness: {error:#}");
+        match listener.accept() {
+            Ok((connection, _)) => serve(&stack, connection)?,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(Duration::from_millis(20)),
+            Err(error) => return Err(error.into()),
         }
     }
-    Ok(())
 }
 
 /// Copies standard input and output to the socket and back: what the stanza starts.
@@ -85,6 +88,7 @@ fn listen(socket: &Path) -> Result<UnixListener> {
 
 /// One client: its socket becomes standard input and output of alice's `writ-relay stdio`.
 fn serve(stack: &Stack, connection: UnixStream) -> Result<()> {
+    connection.set_nonblocking(false)?;
     let mut command = stack.control.command(ALICE, "writ-relay");
     command
         .arg("stdio")

@@ -1,13 +1,15 @@
-//! Every binary with verbs says what it is and how it is used.
+//! Every binary with verbs says what it is and how it is used; every tier runs the same build.
 
-use harness::{ALICE, ROOT};
+use harness::{ALICE, EvilRelay, ROOT};
 
 use crate::STACK;
 
 #[test]
 fn every_binary_with_verbs_has_help_and_a_version_with_its_build() {
-    let build = option_env!("BUILD_ID").unwrap_or("unknown");
     let target = STACK.target("web-1").unwrap();
+    let session = EvilRelay::start(&STACK, "web-1").unwrap();
+    let build = session.hello["build"].as_str().unwrap().to_owned();
+    assert!(!build.is_empty());
     for program in ["writ-relay", "writ-ca", "writ-audit", "writ-target"] {
         let ask = |flag: &str| {
             let output = match program {
@@ -19,9 +21,10 @@ fn every_binary_with_verbs_has_help_and_a_version_with_its_build() {
             String::from_utf8(output.stdout).unwrap()
         };
         let version = ask("--version");
+        assert!(version.starts_with(program), "{version}");
         assert!(
-            version.starts_with(program) && version.contains(build),
-            "{version} is not of build {build}"
+            version.contains(&build),
+            "{version} is not of agent-exec's build {build}"
         );
         assert!(ask("--help").contains("Usage: "), "{program}");
     }
