@@ -83,6 +83,21 @@ pub(crate) fn open_program(argv: &[String]) -> Result<OwnedFd, String> {
         .custom_flags(libc::O_PATH | libc::O_CLOEXEC)
         .open(path);
     let file = open.map_err(|error| format!("{}: {error}", path.display()))?;
+    // Where others may write a folder above it, the name means what they like.
+    let real = path
+        .canonicalize()
+        .map_err(|error| format!("{}: {error}", path.display()))?;
+    for folder in path.ancestors().skip(1).chain(real.ancestors().skip(1)) {
+        let about = folder
+            .metadata()
+            .map_err(|error| format!("{}: {error}", folder.display()))?;
+        if about.uid() != 0 || about.mode() & 0o022 != 0 {
+            return Err(format!(
+                "{} must belong to root, and nobody else may write it",
+                folder.display()
+            ));
+        }
+    }
     let about = file
         .metadata()
         .map_err(|error| format!("{}: {error}", path.display()))?;
@@ -134,6 +149,7 @@ pub(crate) fn run(resting: Resting, command: Command, peer: impl AsFd) -> Result
             (Resource::RLIMIT_FSIZE, command.limits.file_bytes),
         ],
         walls: command.walls,
+        parent: Pid::this(),
     };
     let begun = Instant::now();
     let child = sys::spawn(resting, &mut plan)?;

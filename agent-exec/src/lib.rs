@@ -7,7 +7,6 @@
 //! It has one thread, no verbs, no configuration but `/etc/writ`, and it ends with its session.
 
 use std::ffi::OsString;
-use std::io::Write as _;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::process::ExitCode;
@@ -28,10 +27,10 @@ mod child;
 mod descendants;
 pub mod error;
 pub mod house;
-mod input;
 pub mod order;
 mod output;
 mod paths;
+mod peer;
 mod pin;
 mod record;
 pub mod sys;
@@ -41,8 +40,8 @@ use answer::{Action, Reply};
 use child::Command;
 use error::{Fatal, Refusal};
 use house::Config;
-use input::{Line, Lines};
 use order::{Knowledge, Task, Unverified, Verified};
+use peer::{Line, Lines};
 use sys::{Ids, Resting};
 use walls::Walls;
 
@@ -75,8 +74,10 @@ fn session() -> Result<(), Fatal> {
     check_arguments(std::env::args_os())?;
     let config = Config::read()?;
     let started = sys::started(config.ids()).map_err(Fatal::Ids)?;
-    let mut target = Target::open(config)?;
+    // First to rest: until then the real uid is the actions' own, and one of them could stop this process with a lock in
+    // its hands, for every session to come.
     let resting = sys::rest(started).map_err(|error| Fatal::Ids(error.to_string()))?;
+    let mut target = Target::open(config)?;
     descendants::adopt().map_err(|errno| Fatal::Ids(format!("no subreaper: {errno}")))?;
     let mut session = Session {
         begun: Instant::now(),
@@ -134,11 +135,7 @@ fn check_arguments(mut arguments: impl Iterator<Item = OsString>) -> Result<(), 
 }
 
 fn say(line: &TargetLine) -> Result<(), Fatal> {
-    let mut stdout = std::io::stdout().lock();
-    stdout
-        .write_all(line.to_line().as_bytes())
-        .and_then(|()| stdout.flush())
-        .map_err(Fatal::Peer)
+    peer::write(std::io::stdout(), line.to_line().as_bytes()).map_err(Fatal::Peer)
 }
 
 fn now() -> u64 {
@@ -199,9 +196,9 @@ struct Target {
 }
 
 impl Target {
-    /// Opens everything that only writ-exec may open. Still with the ids of the start.
+    /// Opens everything that only writ-exec may open, each file with writ-exec's rights for that moment.
     fn open(config: Config) -> Result<Self, Fatal> {
-        let key = house::receipt_key(config.ids())?;
+        let key = sys::as_exec(config.exec_uid, || house::receipt_key(config.ids()))?;
         let who = Who {
             tier: Tier::Target,
             host: config.target.to_string(),
@@ -247,7 +244,7 @@ impl Target {
             Ok(RelayLine::Certificate(text)) => self.certificate(session, &text).err().map(Err),
             Ok(RelayLine::Request(sealed, approval)) => {
                 let reply = self.request(session, &sealed, approval.as_ref());
-                Some(self.seal(reply))
+                Some(reply.and_then(|reply| self.seal(reply)))
             }
             // Only changes are stored, and this target runs none yet; nothing revokes in-band yet.
             Ok(RelayLine::Outcome(_) | RelayLine::Krl(_)) => Some(Err(Refusal::new(Code::LineUnsupported))),
@@ -262,36 +259,38 @@ impl Target {
         Ok(())
     }
 
-    /// The story of a request: verify, then carry out; whatever stops it is recorded and answered.
-    fn request(&mut self, session: &Session, sealed: &Sealed, approval: Option<&Approval>) -> Reply {
+    /// The story of a request: verify, then carry out; whatever stops it is recorded and answered. A peer that proved
+    /// nothing gets no signature of this target: its line is refused, like one that cannot be read.
+    fn request(&mut self, session: &Session, sealed: &Sealed, approval: Option<&Approval>) -> Result<Reply, Refusal> {
         let sha256 = Digest::of(sealed.payload.as_bytes());
-        let verified = match house::cas() {
-            Ok(cas) => order::verify(sealed, session.task.as_ref(), &self.knowledge(session, &cas)),
-            Err(fatal) => Err(Unverified::Stranger(Refusal::because(fatal.code(), fatal.to_string()))),
+        // A ca.pub that cannot be used trusts nobody.
+        let (cas, fault) = match house::cas() {
+            Ok(cas) => (cas, None),
+            Err(fatal) => (Vec::new(), Some(fatal)),
         };
-        match verified {
-            Ok(request) => match self.carry_out(session, &request, approval) {
-                Ok(reply) => reply,
-                Err(refusal) => {
-                    let draft = record::refused(&request, &refusal);
-                    let (refusal, head) = self.record_refusal(&draft, refusal);
-                    answer::refused(sha256, Some(&request), refusal, head, now())
+        let (request, refusal, draft) =
+            match order::verify(sealed, session.task.as_ref(), &self.knowledge(session, &cas)) {
+                Err(Unverified::Stranger(refusal)) => return Err(refusal),
+                Err(Unverified::Known { task, refusal }) => {
+                    let refusal = match fault {
+                        Some(fatal) if refusal.code == Code::CertificateUntrusted => {
+                            Refusal::because(fatal.code(), fatal.to_string())
+                        }
+                        _ => refusal,
+                    };
+                    let draft = record::refused_bytes(&task, sealed.payload.as_bytes(), &refusal);
+                    (None, refusal, draft)
                 }
-            },
-            Err(Unverified::Known(refusal)) => {
-                let task = session.task.as_ref();
-                let draft = task.map(|task| record::refused_bytes(task, sealed.payload.as_bytes(), &refusal));
-                let (refusal, head) = match draft {
-                    Some(draft) => self.record_refusal(&draft, refusal),
-                    None => (refusal, None),
-                };
-                answer::refused(sha256, None, refusal, head, now())
-            }
-            Err(Unverified::Stranger(refusal)) => {
-                self.count_stranger(&refusal);
-                answer::refused(sha256, None, refusal, None, now())
-            }
-        }
+                Ok(request) => match self.carry_out(session, &request, approval) {
+                    Ok(reply) => return Ok(reply),
+                    Err(refusal) => {
+                        let draft = record::refused(&request, &refusal);
+                        (Some(request), refusal, draft)
+                    }
+                },
+            };
+        let (refusal, head) = self.record_refusal(&draft, refusal);
+        Ok(answer::refused(sha256, request.as_ref(), refusal, head, now()))
     }
 
     /// Validate, judge, record the intent, run, record the result.

@@ -139,8 +139,13 @@ impl Verified {
 pub enum Unverified {
     /// It proved nothing: it is counted, not recorded.
     Stranger(Refusal),
-    /// The bytes are signed by the session's key, so somebody who holds it said this; it is recorded.
-    Known(Refusal),
+    /// The bytes are signed by the key of this task, so somebody who holds it said this; it is recorded.
+    Known {
+        /// The task.
+        task: Box<Task>,
+        /// Why it is refused.
+        refusal: Refusal,
+    },
 }
 
 /// Verifies a request: its signature first, so that only what the session's key signed is read.
@@ -156,23 +161,29 @@ pub fn verify(sealed: &Sealed, task: Option<&Task>, knowledge: &Knowledge<'_>) -
     sealed
         .verify(task.certificate.key(), sshsig::REQUEST)
         .map_err(|_| stranger(Code::SignatureInvalid))?;
-    let known = |code, message: &str| Unverified::Known(Refusal::because(code, message));
-    let payload = Payload::parse(sealed.payload.as_bytes())
-        .map_err(|error| Unverified::Known(unread(&error, Code::PayloadMalformed)))?;
+    let known = |refusal| Unverified::Known {
+        task: Box::new(task.clone()),
+        refusal,
+    };
+    let payload =
+        Payload::parse(sealed.payload.as_bytes()).map_err(|error| known(unread(&error, Code::PayloadMalformed)))?;
     task.certificate
         .check_time(knowledge.now, limits::SKEW_S)
-        .map_err(|error| Unverified::Known(error.into()))?;
+        .map_err(|error| known(error.into()))?;
     if !knowledge.cas.contains(task.certificate.ca()) {
-        return Err(known(Code::CertificateUntrusted, "the CA is not trusted any more"));
+        return Err(known(Refusal::because(
+            Code::CertificateUntrusted,
+            "the CA is not trusted any more",
+        )));
     }
     if payload.target != *knowledge.target || payload.target_key != *knowledge.key {
-        return Err(known(Code::WrongTarget, Code::WrongTarget.text()));
+        return Err(known(Refusal::new(Code::WrongTarget)));
     }
     if payload.task_id != task.grant.task_id {
-        return Err(known(Code::WrongTask, Code::WrongTask.text()));
+        return Err(known(Refusal::new(Code::WrongTask)));
     }
     if payload.requester != task.grant.requester {
-        return Err(known(Code::RequesterMismatch, Code::RequesterMismatch.text()));
+        return Err(known(Refusal::new(Code::RequesterMismatch)));
     }
     Ok(Verified {
         payload,

@@ -54,28 +54,21 @@ impl Capture {
     }
 }
 
-/// Text where the bytes are text, or where text is wanted; else base64. Also base64 where the text's JSON would be too
-/// long for a line, because every control character takes six bytes there.
+/// Text where the bytes are text, or where text is wanted; else base64 of the bytes. Also base64 where the text's JSON would
+/// be too long for a line: a control character takes six bytes there, and U+FFFD three for one that was no text.
 fn encode(mut bytes: Vec<u8>, truncated: bool, wanted: Option<Encoding>) -> (Encoding, String) {
-    if wanted == Some(Encoding::Base64) {
-        return (Encoding::Base64, STANDARD.encode(bytes));
-    }
-    if truncated {
+    if truncated && wanted != Some(Encoding::Base64) {
         drop_partial_character(&mut bytes);
     }
-    let text = match String::from_utf8(bytes) {
-        Ok(text) if !text.contains('\0') => text,
-        Ok(text) if wanted == Some(Encoding::Text) => text.replace('\0', "\u{fffd}"),
-        Ok(text) => return (Encoding::Base64, STANDARD.encode(text)),
-        Err(error) if wanted == Some(Encoding::Text) => {
-            String::from_utf8_lossy(error.as_bytes()).replace('\0', "\u{fffd}")
-        }
-        Err(error) => return (Encoding::Base64, STANDARD.encode(error.as_bytes())),
+    let text = match std::str::from_utf8(&bytes) {
+        _ if wanted == Some(Encoding::Base64) => None,
+        Ok(text) if !text.contains('\0') => Some(text.to_owned()),
+        _ if wanted == Some(Encoding::Text) => Some(String::from_utf8_lossy(&bytes).replace('\0', "\u{fffd}")),
+        _ => None,
     };
-    if json_len(&text) > MAX_JSON {
-        (Encoding::Base64, STANDARD.encode(text))
-    } else {
-        (Encoding::Text, text)
+    match text.filter(|text| json_len(text) <= MAX_JSON) {
+        Some(text) => (Encoding::Text, text),
+        None => (Encoding::Base64, STANDARD.encode(bytes)),
     }
 }
 
@@ -139,5 +132,10 @@ mod tests {
         let (text, stream) = captured(&[0x1b; 512 * 1024], 512 * 1024, Some(Encoding::Text));
         assert_eq!(stream.encoding, Encoding::Base64);
         assert!(text.len() < MAX_JSON);
+        let (text, stream) = captured(&[0xff; 512 * 1024], 512 * 1024, Some(Encoding::Text));
+        assert_eq!(
+            (stream.encoding, STANDARD.decode(text).unwrap()),
+            (Encoding::Base64, vec![0xff; 512 * 1024])
+        );
     }
 }

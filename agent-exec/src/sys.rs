@@ -138,6 +138,8 @@ pub(crate) struct Plan {
     pub(crate) limits: Vec<(Resource, u64)>,
     /// The walls around it.
     pub(crate) walls: Walls,
+    /// This process, which the child must still have as its parent.
+    pub(crate) parent: Pid,
 }
 
 /// Why there is no child to watch.
@@ -308,6 +310,9 @@ fn become_program(
     nix::sys::prctl::set_no_new_privs()?;
     // Nothing is resident: a program whose supervisor was killed ends with it. After the change of ids, which clears this.
     nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
+    if nix::unistd::getppid() != plan.parent {
+        return Err(Errno::ESRCH);
+    }
     nix::unistd::chdir(c"/")?;
     // SAFETY: two integers; the ruleset was made by the parent for this.
     Errno::result(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, RULESET_FD, 0_u32) })?;

@@ -62,7 +62,9 @@ impl Web1 {
     fn verify(&self, sealed: &Sealed, task: &Task, now: u64) -> Result<(), String> {
         let verified = match order::verify(sealed, Some(task), &self.knows(now)) {
             Ok(verified) => verified,
-            Err(Unverified::Stranger(refusal) | Unverified::Known(refusal)) => return Err(refusal.code.to_string()),
+            Err(Unverified::Stranger(refusal) | Unverified::Known { refusal, .. }) => {
+                return Err(refusal.code.to_string());
+            }
         };
         order::timely(verified.payload(), now)
             .and_then(|()| order::permitted(&verified, Risk::Read, None))
@@ -105,5 +107,40 @@ fn each_request_of_the_vectors_gets_its_code() {
             sig: text(&case, "sig").to_owned(),
         };
         judge(&case, web_1.verify(&sealed, &task, now));
+    }
+}
+
+/// REQ-CERT-15: what was good when the session began is judged again for every request.
+#[test]
+fn a_certificate_that_ended_or_whose_ca_is_gone_covers_no_further_request() {
+    let web_1 = Web1::new();
+    let case = cases("request.json")
+        .into_iter()
+        .find(|case| case["expect"] == "ok")
+        .unwrap();
+    let now = case["now"].as_u64().unwrap();
+    let task = web_1.accept(text(&case, "certificate"), now).unwrap();
+    let sealed = Sealed {
+        payload: text(&case, "text").to_owned(),
+        sig: text(&case, "sig").to_owned(),
+    };
+    assert_eq!(web_1.verify(&sealed, &task, now), Ok(()));
+    let ended = task.certificate().valid_before() + 30;
+    assert_eq!(
+        web_1.verify(&sealed, &task, ended),
+        Err("certificate_expired".to_owned())
+    );
+    let early = task.certificate().valid_after() - 31;
+    assert_eq!(
+        web_1.verify(&sealed, &task, early),
+        Err("certificate_not_yet_valid".to_owned())
+    );
+    let nobody = Knowledge {
+        cas: &[],
+        ..web_1.knows(now)
+    };
+    match order::verify(&sealed, Some(&task), &nobody) {
+        Err(Unverified::Known { refusal, .. }) => assert_eq!(refusal.code, wire::Code::CertificateUntrusted),
+        other => panic!("{other:?}"),
     }
 }

@@ -25,9 +25,9 @@ pub(super) enum When {
 
 /// One row.
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(not(test), expect(dead_code, reason = "name and reason are for docs/walls.md"))]
 pub(super) struct Call {
     /// As in syscalls(2).
-    #[cfg_attr(not(test), expect(dead_code, reason = "for docs/walls.md"))]
     pub name: &'static str,
     /// Its number on this architecture.
     pub number: c_long,
@@ -36,7 +36,6 @@ pub(super) struct Call {
     /// Under which condition.
     pub when: When,
     /// What it is there for.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for docs/walls.md"))]
     pub why: &'static str,
 }
 
@@ -177,4 +176,99 @@ calls! {
     Tool epoll_pwait SYS_epoll_pwait Always, "waiting";
     Tool eventfd2 SYS_eventfd2 Always, "waiting";
     Tool clock_getres SYS_clock_getres Always, "the time";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/walls.md");
+    const BEGIN: &str = "<!-- the table of agent-exec/src/walls/calls.rs; a test writes and compares it -->\n";
+    const END: &str = "<!-- end of the table -->\n";
+
+    fn table() -> String {
+        let row = |call: &Call| {
+            let profile = if call.profile == Reader { "reader, tool" } else { "tool" };
+            let when = match call.when {
+                Always => "always".to_owned(),
+                OneOf(argument, values) => {
+                    let values: Vec<String> = values.iter().map(|value| format!("{value:#x}")).collect();
+                    format!("argument {argument} is one of {}", values.join(", "))
+                }
+                Without(argument, bits) => format!("argument {argument} has none of the bits {bits:#x}"),
+                OwnSignal => "argument 0 is its own process, its own process group, or 0".to_owned(),
+                OwnProcess => "argument 0 is its own process".to_owned(),
+            };
+            format!("| `{}` | {profile} | {when} | {} |\n", call.name, call.why)
+        };
+        let rows: String = CALLS.iter().map(row).collect();
+        format!("{BEGIN}| call | profiles | when | why |\n|---|---|---|---|\n{rows}{END}")
+    }
+
+    /// The page's parts before and behind the table, and the table.
+    fn page() -> (String, String, String) {
+        let page = std::fs::read_to_string(PAGE).unwrap();
+        let (before, rest) = page.split_once(BEGIN).unwrap();
+        let (inside, after) = rest.split_once(END).unwrap();
+        (before.to_owned(), format!("{BEGIN}{inside}{END}"), after.to_owned())
+    }
+
+    /// The page is of x86_64, which has a few more calls.
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn docs_walls_md_has_this_table() {
+        assert_eq!(page().1, table());
+    }
+
+    #[test]
+    #[ignore = "writes docs/walls.md"]
+    fn write_walls() {
+        let (before, _, after) = page();
+        std::fs::write(PAGE, format!("{before}{}{after}", table())).unwrap();
+    }
+
+    #[test]
+    fn no_call_stands_twice_and_each_has_a_reason() {
+        let numbers: std::collections::BTreeSet<_> = CALLS.iter().map(|call| call.number).collect();
+        assert_eq!(numbers.len(), CALLS.len());
+        assert!(CALLS.iter().all(|call| !call.why.is_empty()));
+    }
+
+    #[test]
+    fn what_would_break_a_wall_is_in_no_profile() {
+        let never = [
+            libc::SYS_ptrace,
+            libc::SYS_process_vm_readv,
+            libc::SYS_process_vm_writev,
+            libc::SYS_pidfd_send_signal,
+            libc::SYS_pidfd_getfd,
+            libc::SYS_rt_sigqueueinfo,
+            libc::SYS_tkill,
+            libc::SYS_mount,
+            libc::SYS_unshare,
+            libc::SYS_setns,
+            libc::SYS_clone3,
+            libc::SYS_bpf,
+            libc::SYS_perf_event_open,
+            libc::SYS_keyctl,
+            libc::SYS_io_uring_setup,
+            libc::SYS_userfaultfd,
+            libc::SYS_init_module,
+            libc::SYS_setuid,
+            libc::SYS_setresuid,
+            libc::SYS_prctl,
+            libc::SYS_seccomp,
+            libc::SYS_chroot,
+            libc::SYS_pivot_root,
+            libc::SYS_listen,
+            libc::SYS_bind,
+            libc::SYS_setpriority,
+            libc::SYS_sched_setaffinity,
+            libc::SYS_sched_setscheduler,
+            libc::SYS_setsid,
+        ];
+        for number in never {
+            assert!(CALLS.iter().all(|call| call.number != number), "{number}");
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! Lines from the relay: bounded in length and in the time that one may take.
+//! Lines from the relay and to it: bounded in length and in the time that one may take.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -9,6 +9,13 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// From the first byte of a line to its newline.
 const LINE: Duration = Duration::from_secs(30);
+
+/// Longest that an answer may take to be read by the other side, and longest that it may read nothing of it.
+const WRITE: Duration = Duration::from_secs(60);
+const STALL: Duration = Duration::from_secs(10);
+
+/// How much is written at a time: a pipe that is ready takes this much without blocking (PIPE_BUF, pipe(7)).
+const PIECE: usize = 4096;
 
 /// What came.
 #[derive(Debug, PartialEq, Eq)]
@@ -60,7 +67,7 @@ impl<'fd> Lines<'fd> {
                 begun = Some(Instant::now() + LINE);
             }
             let deadline = begun.unwrap_or(until);
-            if !wait(self.from, deadline)? {
+            if !wait(self.from, PollFlags::POLLIN, deadline)? {
                 self.lost = true;
                 return Ok(Line::TooLate);
             }
@@ -100,15 +107,34 @@ impl<'fd> Lines<'fd> {
     }
 }
 
-/// Waits until something can be read; false when the deadline came first.
-fn wait(from: BorrowedFd<'_>, deadline: Instant) -> io::Result<bool> {
+/// Writes all of it.
+///
+/// # Errors
+/// [`io::ErrorKind::TimedOut`] when the other side does not read; whatever write and poll say.
+pub(crate) fn write(to: impl AsFd, mut bytes: &[u8]) -> io::Result<()> {
+    let end = Instant::now() + WRITE;
+    while !bytes.is_empty() {
+        if !wait(to.as_fd(), PollFlags::POLLOUT, end.min(Instant::now() + STALL))? {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "the other side does not read"));
+        }
+        match nix::unistd::write(&to, &bytes[..bytes.len().min(PIECE)]) {
+            Ok(count) => bytes = &bytes[count..],
+            Err(Errno::EINTR | Errno::EAGAIN) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Waits until something can be read or written; false when the deadline came first.
+fn wait(fd: BorrowedFd<'_>, what: PollFlags, deadline: Instant) -> io::Result<bool> {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Ok(false);
         }
         let left = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
-        match poll(&mut [PollFd::new(from, PollFlags::POLLIN)], left) {
+        match poll(&mut [PollFd::new(fd, what)], left) {
             Ok(0) | Err(Errno::EINTR) => {}
             Ok(_) => return Ok(true),
             Err(errno) => return Err(errno.into()),
@@ -139,6 +165,15 @@ mod tests {
         assert_eq!(lines.next(soon()).unwrap(), Line::TooLate);
         drop(write);
         assert_eq!(lines.next(soon()).unwrap(), Line::End);
+    }
+
+    #[test]
+    fn a_peer_that_does_not_read_is_not_waited_for_for_ever() {
+        let (_read, write_end) = std::io::pipe().unwrap();
+        let begun = Instant::now();
+        let error = write(&write_end, &[b'x'; 256 * 1024]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(begun.elapsed() >= STALL && begun.elapsed() < STALL * 2);
     }
 
     #[test]
