@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use anyhow::{Context as _, Result, anyhow};
 use harness::forge::{Forge, GRANT};
-use harness::{EvilRelay, Leaves, Stack};
+use harness::{Changed, EvilRelay, Leaves, Stack, Target};
 use serde_json::{Value, json};
 
 /// Where most attacks go.
@@ -63,6 +63,11 @@ pub fn granted(stack: &Stack, actions: &[&str]) -> Result<EvilRelay> {
     let certificate = forged(stack, &relay, |_, grant| grant["actions"] = json!(all))?;
     relay.present(&certificate)?;
     Ok(relay)
+}
+
+/// Adds an action to a target's catalogue for as long as the value lives.
+pub fn add_action(target: &Target, name: &str, manifest: &str) -> Result<Changed> {
+    Changed::write(target.root(), &format!("etc/writ/actions.d/{name}.toml"), manifest)
 }
 
 /// An honest call, to show that whatever stopped an attack stops nothing else.

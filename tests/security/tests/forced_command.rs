@@ -1,19 +1,25 @@
 //! What an account that may log in tries beside the one thing that it is for, and what a local user tries.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    reason = "a test that cannot go on says so by a panic; its name is its documentation"
+)]
 
-use std::io::Read as _;
 use std::process::Output;
 use std::time::Duration;
 
+use anyhow::{Result, ensure};
 use harness::evil::{code, outcome};
-use harness::refused::{CANARY, canary};
-use harness::spawn::wait_for;
+use harness::refused::{CANARY, canary, last_stranger};
 use harness::target::AGENT_EXEC;
-use harness::{ALICE, By, EvilRelay, Leaves, RUNNER, STRANGER, Session, Stack, assert_refused};
+use harness::{ALICE, By, Changed, EXEC, EvilRelay, Leaves, RUNNER, STRANGER, Session, Stack, assert_refused};
 use nix::mount::MsFlags;
-use security::{WEB, forged, granted, logged_in, stack, still_serves, tell};
-use serde_json::{Value, json};
+use openssh::key::SigningKey;
+use security::{LOG, WEB, add_action, forged, granted, logged_in, stack, still_serves, tell};
+use serde_json::json;
 
 fn ssh(stack: &Stack, options: &[&str], words: &[&str]) -> Output {
     let task = stack.open_task(WEB).unwrap();
@@ -30,170 +36,118 @@ fn says_hello(output: &Output) -> bool {
     output.stdout.starts_with(b"{\"hello\":")
 }
 
+/// What somebody is told who starts agent-exec in a way that it is not to be started in: an exit code and no line.
+fn exit_code(output: &Output) -> Result<String> {
+    ensure!(output.stdout.is_empty(), "{output:?}");
+    Ok(output
+        .status
+        .code()
+        .map_or_else(|| format!("{output:?}"), |code| format!("exit {code}")))
+}
+
+/// Asserts that a program that is run on the target by hand ends with exit code 2 and leaves nothing.
+fn ends_at_once(stack: &Stack, what: &str, program: &str, arguments: &[&str], stderr: &str) {
+    assert_refused(stack, By::Target(WEB), Leaves::Nothing, "exit 2", || {
+        let output = stack.target(WEB)?.run(RUNNER, program, arguments, b"")?;
+        ensure!(text(&output.stderr).contains(stderr), "{output:?}");
+        exit_code(&output)
+    })
+    .unwrap_or_else(|error| panic!("{what}: {error:?}"));
+}
+
+/// What was asked for, and how the log shows it: printable ASCII, at most 200 bytes.
+fn commands() -> Vec<(String, String)> {
+    let same = |text: &str| (text.to_owned(), text.to_owned());
+    vec![
+        same("rm -rf /"),
+        same("touch /tmp/canary"),
+        same("writ.v1; touch /tmp/canary"),
+        same("writ.v1 "),
+        same("sh -c 'touch /tmp/canary'"),
+        same("$(touch /tmp/canary)"),
+        same("internal-sftp"),
+        (
+            "\u{1b}[2J\nforged: line".to_owned(),
+            r"\u{1b}[2J\u{a}forged: line".to_owned(),
+        ),
+        (r"\u{1b}".to_owned(), r"\\u{1b}".to_owned()),
+        (
+            "caf\u{e9} \u{202e}cod.exe".to_owned(),
+            r"caf\u{e9} \u{202e}cod.exe".to_owned(),
+        ),
+        same(&"x".repeat(200)),
+        ("x".repeat(201), format!("{}...", "x".repeat(197))),
+        ("x".repeat(50_000), format!("{}...", "x".repeat(197))),
+        // 25 escapes of 8 bytes are 200; one more, and the cut goes through an escape.
+        ("\u{202e}".repeat(25), r"\u{202e}".repeat(25)),
+        ("\u{202e}".repeat(26), format!("{}...", &r"\u{202e}".repeat(25)[..197])),
+    ]
+}
+
+/// REQ-SESSION-4, REQ-SESSION-12, REQ-RECORD-13
 #[test]
 fn orig_cmd_text() {
     let stack = stack();
-    let commands: &[&[&str]] = &[
-        &["rm -rf /"],
-        &["touch /tmp/canary"],
-        &["writ.v1; touch /tmp/canary"],
-        &["writ.v1 "],
-        &["sh", "-c", "'touch /tmp/canary'"],
-        &["$(touch /tmp/canary)"],
-        &["\u{1b}[2J\nforged: line"],
-        &["internal-sftp"],
-    ];
-    for command in commands {
+    let commands = commands();
+    for (command, shown) in &commands {
         assert_refused(&stack, By::Target(WEB), Leaves::Count, "original_command", || {
-            let output = ssh(&stack, &["-T"], command);
-            let first = text(&output.stdout);
-            Ok(code(&serde_json::from_str::<Value>(&first)?))
+            let output = ssh(&stack, &["-T"], &[command]);
+            Ok(code(&serde_json::from_slice(&output.stdout)?))
         })
         .unwrap_or_else(|error| panic!("{command:?}: {error:?}"));
+        // In the minute's record, or in the counter for it.
+        let told = last_stranger(stack.target(WEB).unwrap()).unwrap();
+        assert_eq!(&told, shown, "{command:?}");
     }
-    // The text is in the minute's record or waits in the counter for it: escaped, and cut.
-    let target = stack.target(WEB).unwrap();
-    let records = target.records().unwrap();
-    let minute = records
-        .iter()
-        .find(|record| record["event"] == "strangers")
-        .expect("a record of strangers");
-    assert!(minute["message"].as_str().unwrap().len() <= 500, "{minute}");
-    let waiting = std::fs::read_to_string(target.root().at("var/lib/writ/strangers")).unwrap();
-    assert!(waiting.is_ascii() && waiting.contains("internal-sftp"), "{waiting}");
     tell("original commands", commands.len());
 }
 
-#[test]
-fn escapes_that_sshd_offers_are_refused_and_the_session_is_unharmed() {
-    let stack = stack();
-    let port = stack.target(WEB).unwrap().address().port();
-    let here = format!("127.0.0.11:{port}");
-    // subsystem_sftp: no subsystem is a command, so it is agent-exec that is asked, and refuses.
-    let sftp = ssh(&stack, &["-s"], &["sftp"]);
-    assert!(!sftp.status.success() && !says_hello(&sftp), "subsystem_sftp: {sftp:?}");
-    // pty: none is given. The client, told to insist, gives up by itself.
-    let pty = ssh(&stack, &["-tt"], &["writ.v1"]);
-    assert!(
-        text(&pty.stderr).contains("PTY allocation request failed"),
-        "pty: {pty:?}"
-    );
-    // direct_tcpip
-    let direct = ssh(&stack, &["-W", &here], &[]);
-    assert!(
-        !direct.status.success() && text(&direct.stderr).contains("prohibited"),
-        "direct_tcpip: {direct:?}"
-    );
-    assert!(!text(&direct.stdout).contains("SSH-2.0"), "direct_tcpip: {direct:?}");
-    // streamlocal, through a socket of the client's.
-    let task = stack.open_task(WEB).unwrap();
-    let login = stack.login(&task.key, &task.certificate).unwrap();
-    let socket = stack.folder().join("streamlocal");
-    let forward = format!("{}:/run/dbus/system_bus_socket", socket.display());
-    let local = Session::over(login.ssh(stack.target(WEB).unwrap(), &["-N", "-L", &forward], &[])).unwrap();
-    wait_for("the client's socket", Duration::from_secs(10), || Ok(socket.exists())).unwrap();
-    let mut through = std::os::unix::net::UnixStream::connect(&socket).unwrap();
-    through.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    assert_eq!(through.read(&mut [0; 1]).unwrap(), 0, "streamlocal: {}", local.errors());
-    assert!(
-        stack
-            .target(WEB)
-            .unwrap()
-            .sshd_log()
-            .contains("refused streamlocal port forward")
-    );
-    drop(local);
-    // remote_forward, also to a socket
-    for to in ["127.0.0.1:0:127.0.0.1:22", "/tmp/canary:127.0.0.1:22"] {
-        let remote = ssh(
-            &stack,
-            &["-T", "-o", "ExitOnForwardFailure=yes", "-R", to],
-            &["writ.v1"],
-        );
-        assert_eq!(remote.status.code(), Some(255), "remote_forward {to}: {remote:?}");
-        assert!(
-            text(&remote.stderr).contains("remote port forwarding failed") || text(&remote.stderr).contains("forward")
-        );
-    }
-    // tunnel
-    let tunnel = ssh(
-        &stack,
-        &[
-            "-T",
-            "-o",
-            "ExitOnForwardFailure=yes",
-            "-o",
-            "Tunnel=ethernet",
-            "-w",
-            "any:any",
-        ],
-        &["writ.v1"],
-    );
-    assert!(
-        !tunnel.status.success() || text(&tunnel.stderr).to_lowercase().contains("tun"),
-        "tunnel: {tunnel:?}"
-    );
-    // x11 and agent_forward: asked for, not given, and nothing of them reaches the child (see env_hostile).
-    for option in ["-A", "-X"] {
-        let output = ssh(&stack, &["-T", option], &["writ.v1"]);
-        assert!(says_hello(&output), "{option}: {output:?}");
-    }
-    assert!(!canary(&stack));
-    tell("escapes offered by sshd", 10);
-}
-
+/// REQ-CERT-8: the CA sets the ForceCommand a second time, in the certificate.
 #[test]
 fn forcecommand_lost() {
-    let mut stack = stack();
+    // A stack of its own, because its sshd is another.
+    let mut stack = Stack::usual().unwrap();
     let mut relay = logged_in(&stack).unwrap();
     let without = forged(&stack, &relay, |forge, _| {
         forge.critical.remove(0);
     })
     .unwrap();
     relay.session.finish();
-    let file = stack
-        .target(WEB)
-        .unwrap()
-        .root()
-        .at("etc/ssh/sshd_config.d/50-writ.conf");
-    let before = std::fs::read_to_string(&file).unwrap();
-    let lost: Vec<&str> = before
+    let target = stack.target_mut(WEB).unwrap();
+    let file = "etc/ssh/sshd_config.d/50-writ.conf";
+    let shipped = std::fs::read_to_string(target.root().at(file)).unwrap();
+    let lost: Vec<&str> = shipped
         .lines()
         .filter(|line| !line.trim_start().starts_with("ForceCommand"))
         .collect();
-    let restart = |stack: &mut Stack, config: &str| {
-        let target = stack.target_mut(WEB).unwrap();
-        target.stop_sshd();
-        std::fs::write(&file, config).unwrap();
-        target.start_sshd().unwrap();
-    };
-    restart(&mut stack, &format!("{}\n", lost.join("\n")));
-    let with = |certificate: &str| {
+    target.stop_sshd();
+    target
+        .root()
+        .file(file, 0o644, format!("{}\n", lost.join("\n")))
+        .unwrap();
+    target.start_sshd().unwrap();
+    let with = |certificate: &str, words: &str| {
         let login = stack.login(&relay.task.key, certificate).unwrap();
-        login
-            .run(stack.target(WEB).unwrap(), &["-T"], &["writ.v1"], b"")
-            .unwrap()
+        login.run(stack.target(WEB).unwrap(), &["-T"], &[words], b"")
     };
-    let (ours, other) = (with(&relay.task.certificate), with(&without));
-    restart(&mut stack, &before);
+    let ours = with(&relay.task.certificate, "writ.v1").unwrap();
     assert!(says_hello(&ours), "our certificate carries the ForceCommand: {ours:?}");
-    assert!(other.stdout.is_empty(), "{other:?}");
-    assert_eq!(
-        other.status.code(),
-        Some(2),
-        "agent-exec refuses the client's own text: {other:?}"
-    );
+    // Where it does not, the account's shell gets the client's own text, and is no shell.
+    for words in ["writ.v1", "touch /tmp/canary"] {
+        assert_refused(&stack, By::Target(WEB), Leaves::Nothing, "exit 2", || {
+            exit_code(&with(&without, words)?)
+        })
+        .unwrap();
+    }
 }
 
+/// REQ-SESSION-4
 #[test]
 fn argc_zero_and_argv_other() {
     let stack = stack();
-    let target = stack.target(WEB).unwrap();
     let execve = if cfg!(target_arch = "x86_64") { 59 } else { 221 };
     let program = format!("my $p = \"{AGENT_EXEC}\"; syscall({execve}, $p, 0, 0); exit 99");
-    let records = target.records().unwrap().len();
-    let empty = target.run(RUNNER, "/usr/bin/perl", &["-e", &program], b"").unwrap();
-    assert_eq!(empty.status.code(), Some(2), "argc_zero: {empty:?}");
+    ends_at_once(&stack, "argc_zero", "/usr/bin/perl", &["-e", &program], "");
     let others: &[&[&str]] = &[
         &["-c", "id"],
         &["-c", "touch /tmp/canary"],
@@ -206,54 +160,38 @@ fn argc_zero_and_argv_other() {
         &["-c", "/usr/libexec/writ/agent-exec; id"],
     ];
     for arguments in others {
-        let output = target.run(RUNNER, AGENT_EXEC, arguments, b"").unwrap();
-        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {output:?}");
-        assert!(output.stdout.is_empty(), "{arguments:?}: {output:?}");
+        ends_at_once(&stack, &format!("{arguments:?}"), AGENT_EXEC, arguments, "");
     }
-    assert_eq!(
-        target.records().unwrap().len(),
-        records,
-        "nothing is opened, so nothing is recorded"
-    );
-    assert!(!canary(&stack));
     tell("argument vectors", others.len() + 1);
 }
 
+/// What agent-exec says where its ids are not those of the installation.
+const IDS: &str = "uids (real, effective, saved) are";
+
+/// REQ-SESSION-5
 #[test]
 fn ids_unexpected() {
     let stack = stack();
     let target = stack.target(WEB).unwrap();
-    let records = target.records().unwrap().len();
-    let start = |what: &str, program: &str, arguments: &[&str]| {
-        let output = target.run(RUNNER, program, arguments, b"").unwrap();
-        assert_eq!(output.status.code(), Some(2), "{what}: {output:?}");
-        assert!(output.stdout.is_empty(), "{what}: {output:?}");
-        assert!(
-            text(&output.stderr).contains("uids (real, effective, saved) are"),
-            "{what}: {output:?}"
-        );
-    };
-    start(
+    ends_at_once(
+        &stack,
         "no_new_privs",
         "/usr/bin/setpriv",
         &["--no-new-privs", AGENT_EXEC, "-c", AGENT_EXEC],
+        IDS,
     );
-    target
-        .as_root("/bin/chown", &["root:agent-runner", AGENT_EXEC], b"")
-        .unwrap();
-    target.as_root("/bin/chmod", &["4750", AGENT_EXEC], b"").unwrap();
-    start("owned by root", AGENT_EXEC, &[]);
-    target
-        .as_root("/bin/chown", &["writ-exec:agent-runner", AGENT_EXEC], b"")
-        .unwrap();
-    start("the bit is lost", AGENT_EXEC, &[]);
-    target.as_root("/bin/chmod", &["4750", AGENT_EXEC], b"").unwrap();
-    assert_eq!(target.records().unwrap().len(), records);
+    let program = Changed::keep(target.root(), AGENT_EXEC).unwrap();
+    program.own(0, 0o4750).unwrap();
+    ends_at_once(&stack, "owned by root", AGENT_EXEC, &[], IDS);
+    program.own(EXEC.uid, 0o750).unwrap();
+    ends_at_once(&stack, "the bit is lost", AGENT_EXEC, &[], IDS);
+    drop(program);
     let output = target.run(RUNNER, AGENT_EXEC, &[], b"").unwrap();
     assert_eq!(output.status.code(), Some(0), "as installed it starts: {output:?}");
     tell("ids", 3);
 }
 
+/// REQ-SESSION-5
 #[test]
 fn ids_unexpected_on_a_nosuid_mount() {
     // A stack of its own: the mount stays. sshd's namespace is made when it starts, with the mounts of that moment.
@@ -262,35 +200,38 @@ fn ids_unexpected_on_a_nosuid_mount() {
     target.stop_sshd();
     target.root().remount("usr/libexec/writ", MsFlags::MS_NOSUID).unwrap();
     target.start_sshd().unwrap();
-    let target = stack.target(WEB).unwrap();
     let task = stack.open_task(WEB).unwrap();
     let login = stack.login(&task.key, &task.certificate).unwrap();
-    let output = login.run(target, &["-T"], &["writ.v1"], b"").unwrap();
-    assert_eq!(output.status.code(), Some(2), "{output:?}");
-    assert!(output.stdout.is_empty(), "{output:?}");
+    assert_refused(&stack, By::Target(WEB), Leaves::Nothing, "exit 2", || {
+        exit_code(&login.run(stack.target(WEB)?, &["-T"], &["writ.v1"], b"")?)
+    })
+    .unwrap();
 }
 
 #[test]
 fn local_user_runs_agent_exec() {
     let stack = stack();
-    let target = stack.target(WEB).unwrap();
     for who in [ALICE, STRANGER] {
-        let output = target.run(who, "/usr/bin/env", &[AGENT_EXEC], b"").unwrap();
-        assert!(text(&output.stderr).contains("Permission denied"), "{output:?}");
+        assert_refused(&stack, By::Target(WEB), Leaves::Nothing, "Permission denied", || {
+            let output = stack.target(WEB)?.run(who, "/usr/bin/env", &[AGENT_EXEC], b"")?;
+            ensure!(text(&output.stderr).contains("Permission denied"), "{output:?}");
+            Ok("Permission denied".to_owned())
+        })
+        .unwrap();
     }
 }
 
+/// REQ-MANIFEST-18
 #[test]
 fn env_hostile() {
     let stack = stack();
     let target = stack.target(WEB).unwrap();
-    target
-        .add_action(
+    let _action = add_action(
+            target,
             "show_environment",
             "name = \"show_environment\"\ntitle = \"Environment\"\ndescription = \"Shows it.\"\nrisk = \"read\"\ntimeout_ms = 1000\n\
              [args]\n[exec]\nprogram = \"/usr/bin/env\"\nargv = []\n[sandbox]\nprofile = \"reader\"\n",
-        )
-        .unwrap();
+        ).unwrap();
     // Through a client that sends all it can; sshd accepts none of it.
     let hostile = [
         "LC_X=() { :;}; touch /tmp/canary",
@@ -343,40 +284,37 @@ fn bashrc_not_run() {
         "etc/profile",
         ".ssh/rc",
     ];
+    let mut planted = Vec::new();
+    std::fs::create_dir_all(target.root().at(".ssh")).unwrap();
     for place in places {
-        target.root().file(place, 0o755, &plant).unwrap();
+        let file = Changed::write(target.root(), place, &plant).unwrap();
+        file.own(0, 0o755).unwrap();
+        planted.push(file);
     }
-    target
-        .root()
-        .file(".ssh/environment", 0o644, "LD_PRELOAD=/tmp/evil.so\n")
-        .unwrap();
+    planted.push(Changed::write(target.root(), ".ssh/environment", "LD_PRELOAD=/tmp/evil.so\n").unwrap());
     let mut relay = EvilRelay::start(&stack, WEB).unwrap();
     still_serves(&mut relay).unwrap();
     assert!(!canary(&stack), "a start file ran");
-    for place in places.iter().chain(&[".ssh/environment"]) {
-        std::fs::remove_file(target.root().at(place)).unwrap();
-    }
 }
 
+/// By hand, as the account itself: no sshd, no login.
+fn by_hand(stack: &Stack, variable: &str) -> Session {
+    let mut command = stack.target(WEB).unwrap().command(RUNNER, "/usr/bin/env");
+    command.args([variable, AGENT_EXEC]);
+    Session::over(command).unwrap()
+}
+
+/// REQ-CERT-13
 #[test]
 fn a_session_without_sshds_word_on_its_login_is_refused() {
     let stack = stack();
-    let target = stack.target(WEB).unwrap();
     let task = stack.open_task(WEB).unwrap();
-    // By hand, as the account itself: no sshd, no login, and a forged file that names the right key.
-    let forged = format!("publickey {}\n", task.certificate);
-    target
-        .root()
-        .file_of("tmp/forged", 0o600, (RUNNER.uid, RUNNER.gid), forged)
-        .unwrap();
     for variable in [
         "SSH_USER_AUTH=/tmp/none",
         "SSH_USER_AUTH=/etc/writ/receipt.key",
         "UNSET=1",
     ] {
-        let mut command = target.command(RUNNER, "/usr/bin/env");
-        command.args([variable, AGENT_EXEC]);
-        let mut session = Session::over(command).unwrap();
+        let mut session = by_hand(&stack, variable);
         assert!(session.line().unwrap().get("hello").is_some());
         assert_refused(&stack, By::Target(WEB), Leaves::Count, "auth_info_missing", || {
             session.send(json!({"certificate": task.certificate}).to_string())?;
@@ -386,9 +324,55 @@ fn a_session_without_sshds_word_on_its_login_is_refused() {
     }
 }
 
+/// The file belongs to the account that logs in, so whoever is that account can write one. It is no authority: it takes
+/// nothing but the one key away, and whoever has that key could have logged in.
+///
+/// REQ-CERT-13, REQ-PAYLOAD-3
+#[test]
+fn a_forged_word_of_sshd_gives_nobody_a_key() {
+    let stack = stack();
+    let target = stack.target(WEB).unwrap();
+    let thief = SigningKey::from_seed(&[5; 32].into()).unwrap();
+    let task = stack.open_task(WEB).unwrap();
+    let other = stack.open_task(WEB).unwrap();
+    let word = Changed::write(
+        target.root(),
+        "tmp/forged",
+        format!("publickey {}\n", other.certificate),
+    )
+    .unwrap();
+    word.own(RUNNER.uid, 0o600).unwrap();
+
+    // It names another key than the certificate.
+    let mut session = by_hand(&stack, "SSH_USER_AUTH=/tmp/forged");
+    assert!(session.line().unwrap().get("hello").is_some());
+    assert_refused(&stack, By::Target(WEB), Leaves::Count, "key_mismatch", || {
+        session.send(json!({"certificate": task.certificate}).to_string())?;
+        Ok(code(&session.line()?))
+    })
+    .unwrap();
+
+    // It names the right one, of a certificate that was stolen without its key.
+    word.set(format!("publickey {}\n", task.certificate)).unwrap();
+    word.own(RUNNER.uid, 0o600).unwrap();
+    let session = by_hand(&stack, "SSH_USER_AUTH=/tmp/forged");
+    let mut relay = EvilRelay::over(WEB, task, session).unwrap();
+    relay.present_own().unwrap();
+    let payload = serde_json::to_string(&relay.payload("tail_log", json!({"path": LOG, "lines": 1}))).unwrap();
+    let line = EvilRelay::line(&payload, &thief, openssh::sshsig::REQUEST).unwrap();
+    assert_refused(&stack, By::Target(WEB), Leaves::Count, "signature_invalid", || {
+        Ok(code(&relay.ask(&line)?))
+    })
+    .unwrap();
+    // The key itself is what counts: its holder is served here as he would be through sshd.
+    still_serves(&mut relay).unwrap();
+}
+
+/// REQ-SESSION-10
 #[test]
 fn stdin_drip() {
-    let stack = stack();
+    // A stack of its own, so that nobody waits for it.
+    let stack = Stack::usual().unwrap();
     let mut relay = EvilRelay::start(&stack, WEB).unwrap();
     still_serves(&mut relay).unwrap();
     let begun = std::time::Instant::now();
