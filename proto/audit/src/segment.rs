@@ -2,11 +2,13 @@
 //!
 //! Streams: memory does not grow with the file. What must be true between segments is judged in `verify`.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use memchr::memmem::Finder;
+use nix::fcntl::OFlag;
 use wire::ids::{Digest, Head, LogId, TaskId};
 
 use crate::folder::first_of;
@@ -54,6 +56,21 @@ pub(crate) struct Begin {
     pub(crate) torn: Option<Torn>,
 }
 
+/// Opens a segment. Whoever wrote the folder may have laid anything there under a segment's name.
+///
+/// `O_NONBLOCK`: a FIFO without a writer must not hold the verifier for ever. `O_NOFOLLOW`: a folder holds its segments
+/// itself, and a link could lead to a device (a link that was given by name has been resolved before). The type is asked
+/// of what was opened, so that nothing can be put in its place in between.
+fn open(path: &Path) -> io::Result<File> {
+    let flags = OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::other("not a regular file"))
+    }
+}
+
 impl Segment {
     /// Reads and judges a segment.
     pub(crate) fn read(path: &Path, look: &Look<'_>) -> io::Result<Self> {
@@ -72,10 +89,7 @@ impl Segment {
             fault: None,
             found: Vec::new(),
         };
-        let mut file = File::open(path)?;
-        if !file.metadata()?.is_file() {
-            return Err(io::Error::other("not a regular file"));
-        }
+        let mut file = open(path)?;
         let mut buffer = vec![0; CHUNK + MAX_LINE];
         let mut kept = 0;
         loop {

@@ -312,6 +312,32 @@ fn nothing_empty_and_unreadable_are_failures() {
 }
 
 #[test]
+fn what_is_no_regular_file_is_unreadable_and_never_waited_for() {
+    let laid = |lay: &dyn Fn(&std::path::Path)| {
+        let (room, heads) = Room::filled(3, ONE_SEGMENT);
+        lay(&room.folder().join("00000000000000000004.jsonl"));
+        let (done, wait) = std::sync::mpsc::channel();
+        std::thread::spawn(move || done.send(room.fault(&heads)));
+        wait.recv_timeout(std::time::Duration::from_secs(20)).expect("it hangs")
+    };
+    let unreadable = Some((Kind::Unreadable, None));
+    let mode = nix::sys::stat::Mode::S_IRWXU;
+    assert_eq!(laid(&|path| nix::unistd::mkfifo(path, mode).unwrap()), unreadable);
+    assert_eq!(laid(&|path| std::fs::create_dir(path).unwrap()), unreadable);
+    for to in ["/dev/zero", "/dev/null", "/proc/self/environ", "00000000000000000001.jsonl"] {
+        let link = |path: &std::path::Path| std::os::unix::fs::symlink(to, path).unwrap();
+        assert_eq!(laid(&link), unreadable, "{to}");
+    }
+    let socket = |path: &std::path::Path| drop(std::os::unix::net::UnixListener::bind(path).unwrap());
+    assert_eq!(laid(&socket), unreadable);
+    // A link that the caller names is the caller's.
+    let (room, heads) = Room::filled(3, ONE_SEGMENT);
+    let link = room.folder().with_extension("link");
+    std::os::unix::fs::symlink(&room.segments()[0], &link).unwrap();
+    assert!(verify(&[link], &Expected::new(heads)).ok);
+}
+
+#[test]
 fn segments_may_be_given_in_any_order_from_any_folder_and_many_logs_at_once() {
     let (one, _) = Room::filled(9, 1000);
     let (two, _) = Room::filled(4, ONE_SEGMENT);
