@@ -6,18 +6,21 @@
 //! Bytes without a newline at the very end of a log are noted and no fault. A crash leaves them, no record with them was
 //! ever answered, and who can cut a log's end can do it between two lines as well: only a head shows either.
 
+mod files;
+mod join;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 
 use serde::Serialize;
-use sha2::{Digest as _, Sha256};
 use wire::ids::{Digest, Head, LogId, TaskId};
 
 use crate::record::{Record, Tier, Torn};
 use crate::segment::{Look, Segment};
+
+use files::{each, files};
+use join::{group, join};
 
 /// What was found in the logs given.
 #[derive(Debug, Serialize)]
@@ -178,7 +181,7 @@ pub(crate) fn examine(
         task: task.map(|task| (task, memchr::memmem::Finder::new(task.as_str().as_bytes()))),
     };
     let mut segments = Vec::new();
-    for (path, read) in files.iter().zip(read_all(&files, &look)) {
+    for (path, read) in files.iter().zip(each(&files, |path| Segment::read(path, &look))) {
         match read {
             Ok(segment) => segments.push(segment),
             Err(error) => faults.push(unreadable(path, &error)),
@@ -222,250 +225,5 @@ fn unreadable(path: &Path, error: &io::Error) -> Fault {
         seq: None,
         segment: Some(path.to_owned()),
         what: error.to_string(),
-    }
-}
-
-/// All segments that are meant, each once.
-fn files(paths: &[PathBuf]) -> (Vec<PathBuf>, Vec<Fault>) {
-    let (mut files, mut faults) = (Vec::new(), Vec::new());
-    for path in paths {
-        let found = if path.is_dir() {
-            list(path)
-        } else {
-            path.canonicalize().map(|path| vec![path])
-        };
-        match found {
-            Ok(found) if found.is_empty() => {
-                let what = "a folder without segments".to_owned();
-                faults.push(Fault {
-                    kind: Kind::NoLog,
-                    seq: None,
-                    segment: Some(path.clone()),
-                    what,
-                });
-            }
-            Ok(found) => files.extend(found),
-            Err(error) => faults.push(unreadable(path, &error)),
-        }
-    }
-    files.sort();
-    files.dedup();
-    (files, faults)
-}
-
-/// Everything in a folder that says it is a segment: also what is not named like one, to be found wanting.
-fn list(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    for entry in folder.canonicalize()?.read_dir()? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "jsonl") {
-            found.push(path);
-        }
-    }
-    Ok(found)
-}
-
-/// Reads segments side by side: their order plays no part before they are joined.
-fn read_all(files: &[PathBuf], look: &Look<'_>) -> Vec<io::Result<Segment>> {
-    let next = AtomicUsize::new(0);
-    let work = || {
-        let mut done = Vec::new();
-        while let at = next.fetch_add(1, Ordering::Relaxed)
-            && let Some(path) = files.get(at)
-        {
-            done.push((at, Segment::read(path, look)));
-        }
-        done
-    };
-    let threads = thread::available_parallelism()
-        .map_or(1, usize::from)
-        .min(8)
-        .min(files.len());
-    let mut done: Vec<_> = thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
-        let mut done = work();
-        for other in others {
-            // A worker that panicked leaves its files unread, which the count below turns into a failure.
-            done.extend(other.join().unwrap_or_default());
-        }
-        done
-    });
-    done.sort_by_key(|(at, _)| *at);
-    let mut read: Vec<_> = done.into_iter().map(|(_, read)| read).collect();
-    read.resize_with(files.len(), || Err(io::Error::other("not read")));
-    read
-}
-
-/// Segments by log, each log's in order. One without a record belongs to the log in whose folder it lies.
-fn group(segments: Vec<Segment>) -> Vec<Vec<Segment>> {
-    let (named, nameless): (Vec<_>, Vec<_>) = segments.into_iter().partition(|segment| segment.log.is_some());
-    let mut logs: Vec<Vec<Segment>> = Vec::new();
-    for segment in named {
-        match logs.iter_mut().find(|log| log[0].log == segment.log) {
-            Some(log) => log.push(segment),
-            None => logs.push(vec![segment]),
-        }
-    }
-    for segment in nameless {
-        let near = |other: &Segment| other.path.parent() == segment.path.parent();
-        match logs.iter_mut().find(|log| log.iter().any(near)) {
-            Some(log) => log.push(segment),
-            None => logs.push(vec![segment]),
-        }
-    }
-    for log in &mut logs {
-        log.sort_by_key(|segment| segment.first);
-    }
-    logs
-}
-
-/// Judges what must be true between the segments of one log.
-fn join(segments: Vec<Segment>) -> (LogReport, Vec<(Record, Head)>) {
-    let mut report = LogReport {
-        log: segments.iter().find_map(|s| s.log.clone()),
-        tier: segments.iter().find_map(|s| s.tier),
-        host: segments.iter().find_map(|s| s.host.clone()),
-        segments: segments.len() as u64,
-        bytes: segments.iter().map(|s| s.bytes).sum(),
-        records: 0,
-        first_seq: None,
-        head: None,
-        torn_writes: 0,
-        torn_tail: None,
-        fault: None,
-    };
-    let mut found = Vec::new();
-    let mut seam = Seam {
-        next: segments[0].first.unwrap_or(0),
-        torn: None,
-    };
-    let count = segments.len();
-    for (at, segment) in segments.into_iter().enumerate() {
-        if report.fault.is_none() {
-            report.fault = seam.fault(&segment, report.head.as_ref(), at + 1 == count);
-        }
-        if report.fault.is_none() {
-            if let Some(begin) = &segment.begin {
-                report.first_seq.get_or_insert(begin.seq);
-                report.torn_writes += u64::from(begin.torn.is_some());
-            }
-            report.records += segment.records;
-            seam.pass(&segment);
-            report.head = segment.end.or(report.head);
-            report.fault = segment.fault;
-        }
-        // What was written is worth reading even where it cannot be relied on.
-        found.extend(segment.found);
-    }
-    if report.fault.is_none() {
-        report.torn_tail = seam.torn();
-        if report.head.is_none() {
-            let what = "no record".to_owned();
-            report.fault = Some(Fault {
-                kind: Kind::NotAnchored,
-                seq: None,
-                segment: None,
-                what,
-            });
-        }
-    }
-    (report, found)
-}
-
-/// What the next segment must continue.
-struct Seam {
-    /// The number of its first record.
-    next: u64,
-    /// Torn bytes that no record names yet: where they begin, how many, their hash.
-    torn: Option<(u64, u64, Sha256)>,
-}
-
-impl Seam {
-    fn torn(&self) -> Option<Torn> {
-        let (segment, bytes, hash) = self.torn.clone()?;
-        Some(Torn {
-            segment,
-            bytes,
-            sha256: Digest::from_bytes(&hash.finalize().into()),
-        })
-    }
-
-    /// What is wrong with how a segment continues the log.
-    fn fault(&self, segment: &Segment, last: Option<&Head>, is_last: bool) -> Option<Fault> {
-        let fault = |kind, seq, what: &str| {
-            Some(Fault {
-                kind,
-                seq: Some(seq),
-                segment: Some(segment.path.clone()),
-                what: what.to_owned(),
-            })
-        };
-        let first = segment.first.unwrap_or(0);
-        if let Some(begin) = &segment.begin {
-            match last {
-                None if !begin.genesis => return fault(Kind::NotAnchored, first, "no genesis line before it"),
-                Some(_) if begin.genesis => return fault(Kind::DuplicateSeq, first, "a second genesis line"),
-                _ => {}
-            }
-        }
-        if let (Some(torn), Some(begin)) = (self.torn(), &segment.begin)
-            && begin.torn.as_ref() != Some(&torn)
-        {
-            let at = last.map_or(torn.segment, |last| last.seq + 1);
-            return fault(
-                Kind::TornInMiddle,
-                at,
-                "the line that ends before it is torn, and it does not say so",
-            );
-        }
-        if first > self.next {
-            return fault(
-                Kind::SeqGap,
-                self.next,
-                &format!("the segment begins with {first}, not with {}", self.next),
-            );
-        }
-        if first < self.next {
-            return fault(
-                Kind::DuplicateSeq,
-                first,
-                &format!("the segment begins with {first}, not with {}", self.next),
-            );
-        }
-        let Some(begin) = &segment.begin else {
-            let empty = segment.bytes == 0 && !is_last;
-            return if empty {
-                fault(Kind::SeqGap, first, "an empty segment within the log")
-            } else {
-                None
-            };
-        };
-        if let Some(last) = last
-            && begin.prev != last.hash
-        {
-            let what = format!(
-                "record {} is not the line that record {first} was written after",
-                last.seq
-            );
-            return fault(Kind::ChainBroken, last.seq, &what);
-        }
-        if begin.torn.is_some() && self.torn.is_none() {
-            return fault(Kind::TornInMiddle, first, "it names torn bytes that are not there");
-        }
-        None
-    }
-
-    fn pass(&mut self, segment: &Segment) {
-        if let Some(end) = &segment.end {
-            self.next = end.seq + 1;
-            self.torn = None;
-        }
-        if !segment.rest.is_empty() {
-            let begin = segment.first.unwrap_or(0);
-            let (_, bytes, hash) = self.torn.get_or_insert_with(|| (begin, 0, Sha256::new()));
-            *bytes += segment.rest.len() as u64;
-            hash.update(&segment.rest);
-            self.next += 1;
-        }
     }
 }

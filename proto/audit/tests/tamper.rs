@@ -324,7 +324,12 @@ fn what_is_no_regular_file_is_unreadable_and_never_waited_for() {
     let mode = nix::sys::stat::Mode::S_IRWXU;
     assert_eq!(laid(&|path| nix::unistd::mkfifo(path, mode).unwrap()), unreadable);
     assert_eq!(laid(&|path| std::fs::create_dir(path).unwrap()), unreadable);
-    for to in ["/dev/zero", "/dev/null", "/proc/self/environ", "00000000000000000001.jsonl"] {
+    for to in [
+        "/dev/zero",
+        "/dev/null",
+        "/proc/self/environ",
+        "00000000000000000001.jsonl",
+    ] {
         let link = |path: &std::path::Path| std::os::unix::fs::symlink(to, path).unwrap();
         assert_eq!(laid(&link), unreadable, "{to}");
     }
