@@ -39,6 +39,9 @@ pub enum Leaves {
 /// A file that an attack would make if its text were ever executed, on whichever machine.
 pub const CANARY: &str = "/tmp/canary";
 
+/// Where a target counts those that proved nothing until their minute is over.
+const COUNTER: &str = "/var/lib/writ/strangers";
+
 /// What the logs say before and after.
 #[derive(Debug, PartialEq, Eq)]
 struct Evidence {
@@ -109,9 +112,24 @@ pub fn intents(stack: &Stack) -> Result<usize> {
         .sum()
 }
 
+/// How many strangers a target has counted since its log began.
+pub fn strangers(target: &Target) -> Result<u64> {
+    Ok(count_strangers(&target.records()?, &target.root().at(COUNTER), "").0)
+}
+
+/// Those of the records and those of the counter, all together and with this Code.
+fn count_strangers(records: &[Value], counter: &Path, code: &str) -> (u64, u64) {
+    let pending = pending(counter);
+    let counted = records.iter().filter(|record| records::is(record, "strangers"));
+    counted.chain([&pending]).fold((0, 0), |(all, with_code), counted| {
+        let number = |pointer: &str| counted.pointer(pointer).and_then(Value::as_u64).unwrap_or_default();
+        (all + number("/count"), with_code + number(&format!("/codes/{code}")))
+    })
+}
+
 /// What the last of a target's strangers said, as its log will have it: in the counter, or in the minute's record.
 pub fn last_stranger(target: &Target) -> Result<String> {
-    let waiting = pending(&target.root().at("var/lib/writ/strangers"));
+    let waiting = pending(&target.root().at(COUNTER));
     let text = if waiting.get("count").and_then(Value::as_u64).unwrap_or_default() > 0 {
         records::of(&waiting, "text").map(str::to_owned)
     } else {
@@ -154,22 +172,11 @@ impl Evidence {
             ),
             By::Target(name) => {
                 let root = stack.target(name)?.root();
-                (root.at(LOG), root.at("var/lib/writ/strangers"))
+                (root.at(LOG), root.at(COUNTER))
             }
         };
         let all = records::read(&log)?;
-        let pending = pending(&counter);
-        let mut strangers = 0;
-        let mut strangers_with_code = 0;
-        for counted in all
-            .iter()
-            .filter(|record| records::is(record, "strangers"))
-            .chain([&pending])
-        {
-            let number = |pointer: &str| counted.pointer(pointer).and_then(Value::as_u64).unwrap_or_default();
-            strangers += number("/count");
-            strangers_with_code += number(&format!("/codes/{code}"));
-        }
+        let (strangers, strangers_with_code) = count_strangers(&all, &counter, code);
         Ok(Evidence {
             refused_with_code: records::count(&all, "refused", Some(code)),
             refused: records::count(&all, "refused", None),
