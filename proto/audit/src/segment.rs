@@ -14,7 +14,7 @@ use wire::ids::{Digest, Head, LogId, TaskId};
 use crate::folder::first_of;
 use crate::record::{Event, MAX_LINE, Record, Tier, Torn};
 use crate::tail::head_of;
-use crate::verify::{Expected, Fault, Kind};
+use crate::verify::{Fault, Heads, Kind, Vouching};
 
 /// How much is read at a time.
 const CHUNK: usize = 1 << 20;
@@ -22,7 +22,7 @@ const CHUNK: usize = 1 << 20;
 /// What a segment's records are looked at for, beside being verified.
 pub(crate) struct Look<'a> {
     /// Heads that somebody vouches for.
-    pub(crate) expected: &'a Expected,
+    pub(crate) heads: &'a Heads,
     /// Keep the records of this task.
     pub(crate) task: Option<(&'a TaskId, Finder<'a>)>,
 }
@@ -40,6 +40,8 @@ pub(crate) struct Segment {
     /// The last record that is as it must be.
     pub(crate) end: Option<Head>,
     pub(crate) records: u64,
+    /// How many of them stand behind all that anybody vouches for.
+    pub(crate) unwitnessed: u64,
     pub(crate) bytes: u64,
     /// What stands behind the last newline: at most `MAX_LINE` bytes.
     pub(crate) rest: Vec<u8>,
@@ -84,6 +86,7 @@ impl Segment {
             begin: None,
             end: None,
             records: 0,
+            unwitnessed: 0,
             bytes: 0,
             rest: Vec::new(),
             fault: None,
@@ -190,8 +193,13 @@ impl Segment {
                 torn: envelope.torn.clone(),
             });
         }
-        if look.expected.contradicts(&head) {
-            return self.refuse(Kind::HeadDiffers, seq, "not the record that was vouched for".to_owned());
+        match look.heads.see(&head) {
+            Vouching::Known => {}
+            Vouching::Unknown => self.unwitnessed += 1,
+            Vouching::Other(by) => {
+                let what = format!("not the record that {by} vouches for");
+                return self.refuse(Kind::HeadDiffers, seq, what);
+            }
         }
         self.records += 1;
         if let Some((task, finder)) = &look.task

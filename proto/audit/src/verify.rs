@@ -7,19 +7,23 @@
 //! ever answered, and who can cut a log's end can do it between two lines as well: only a head shows either.
 
 mod files;
+mod heads;
 mod join;
 
-use std::collections::BTreeMap;
+use std::fmt::{self, Write as _};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use wire::ids::{Digest, Head, LogId, TaskId};
+use wire::ids::{Head, LogId, TaskId};
 
 use crate::record::{Record, Tier, Torn};
 use crate::segment::{Look, Segment};
 
 use files::{each, files};
+pub use heads::Expected;
+use heads::{Class, Gathering, Missing};
+pub(crate) use heads::{Heads, Vouching};
 use join::{group, join};
 
 /// What was found in the logs given.
@@ -31,6 +35,8 @@ pub struct Report {
     pub logs: Vec<LogReport>,
     /// What is wrong with what was given, beside what is wrong within a log.
     pub faults: Vec<Fault>,
+    /// What is not wrong, and must be known all the same.
+    pub notes: Vec<String>,
 }
 
 /// What was found in one log.
@@ -51,6 +57,10 @@ pub struct LogReport {
     pub bytes: u64,
     /// How many records were verified.
     pub records: u64,
+    /// Who vouches for records of this log, and up to which.
+    pub vouched: Vec<Vouched>,
+    /// How many of the records nobody vouches for: those behind the highest head. They could be cut off unseen.
+    pub unwitnessed: u64,
     /// Number of the first record.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_seq: Option<u64>,
@@ -59,12 +69,73 @@ pub struct LogReport {
     pub head: Option<Head>,
     /// How many torn writes are set aside and named by a later record.
     pub torn_writes: u64,
+    /// Every place where torn bytes stand instead of records, also at the end. A crash leaves them before anything was
+    /// answered; whoever cuts a log can leave them too, and the files alone do not tell one from the other.
+    pub torn: Vec<TornPlace>,
     /// Bytes without a newline at the end: a write that was cut off and never answered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub torn_tail: Option<Torn>,
     /// The first thing that is wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fault: Option<Fault>,
+}
+
+/// Somebody vouches for a log up to a record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Vouched {
+    /// The log whose records hold the head; absent for the caller.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<LogId>,
+    /// The highest number.
+    pub seq: u64,
+}
+
+/// Torn bytes, and the numbers that they keep from being used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct TornPlace {
+    /// The first number.
+    pub seq: u64,
+    /// How many numbers in a row.
+    pub numbers: u64,
+    /// How many bytes.
+    pub bytes: u64,
+}
+
+impl TornPlace {
+    fn holds(&self, seq: u64) -> bool {
+        seq >= self.seq && seq - self.seq < self.numbers
+    }
+}
+
+impl LogReport {
+    /// What torn bytes leave open, when there are any.
+    fn torn_note(&self) -> Option<String> {
+        const TOLD: usize = 8;
+        let (numbers, bytes) = self.torn.iter().fold((0, 0), |(numbers, bytes), place| {
+            (numbers + place.numbers, bytes + place.bytes)
+        });
+        let mut places: Vec<_> = self.torn.iter().take(TOLD).map(TornPlace::to_string).collect();
+        if self.torn.len() > TOLD {
+            places.push(format!("{} more places", self.torn.len() - TOLD));
+        }
+        (numbers > 0).then(|| {
+            format!(
+                "log {}: torn bytes at {} ({numbers} numbers, {bytes} bytes): whatever was answered before must be proven by heads",
+                self.log.as_ref().map_or("?", LogId::as_str),
+                places.join(", "),
+            )
+        })
+    }
+}
+
+impl fmt::Display for TornPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.seq)?;
+        if self.numbers > 1 {
+            write!(f, "..{}", self.seq + self.numbers - 1)?;
+        }
+        Ok(())
+    }
 }
 
 /// Something that is wrong.
@@ -130,39 +201,6 @@ impl Kind {
     }
 }
 
-/// Heads that somebody vouches for, which the logs must hold.
-#[derive(Debug, Default)]
-pub struct Expected(BTreeMap<String, BTreeMap<u64, Digest>>, Vec<Head>);
-
-impl Expected {
-    /// From heads.
-    pub fn new(heads: impl IntoIterator<Item = Head>) -> Self {
-        let mut expected = Self::default();
-        for head in heads {
-            let log = expected.0.entry(head.log.as_str().to_owned()).or_default();
-            // Two heads with one number and two hashes: no log can hold both, so the first to be found differs.
-            log.entry(head.seq)
-                .and_modify(|hash| {
-                    if *hash != head.hash {
-                        *hash = Digest::zero()
-                    }
-                })
-                .or_insert_with(|| head.hash.clone());
-            expected.1.push(head);
-        }
-        expected
-    }
-
-    pub(crate) fn contradicts(&self, head: &Head) -> bool {
-        !self.0.is_empty()
-            && self
-                .0
-                .get(head.log.as_str())
-                .and_then(|log| log.get(&head.seq))
-                .is_some_and(|hash| *hash != head.hash)
-    }
-}
-
 /// Judges logs, given as segments and as folders of segments, in any order; one call may be given many logs.
 #[must_use]
 pub fn verify(paths: &[PathBuf], expected: &Expected) -> Report {
@@ -175,9 +213,28 @@ pub(crate) fn examine(
     expected: &Expected,
     task: Option<&TaskId>,
 ) -> (Report, Vec<Vec<(Record, Head)>>) {
+    let mut left = vec![Class::default()];
+    loop {
+        let mut gathering = Gathering::new(logs(expected), left.pop().unwrap_or_default(), heads::ROOM);
+        expected.0.iter().for_each(|head| gathering.add(None, head));
+        let (heads, more) = gathering.finish();
+        left.extend(more);
+        let done = round(paths, &heads, task);
+        if !done.0.ok || left.is_empty() {
+            return done;
+        }
+    }
+}
+
+fn logs(expected: &Expected) -> Vec<LogId> {
+    expected.0.iter().map(|head| head.log.clone()).collect()
+}
+
+/// Judges logs, and whether they hold `heads`.
+fn round(paths: &[PathBuf], heads: &Heads, task: Option<&TaskId>) -> (Report, Vec<Vec<(Record, Head)>>) {
     let (files, mut faults) = files(paths);
     let look = Look {
-        expected,
+        heads,
         task: task.map(|task| (task, memchr::memmem::Finder::new(task.as_str().as_bytes()))),
     };
     let mut segments = Vec::new();
@@ -187,7 +244,10 @@ pub(crate) fn examine(
             Err(error) => faults.push(unreadable(path, &error)),
         }
     }
-    let (logs, found): (Vec<_>, Vec<_>) = group(segments).into_iter().map(join).unzip();
+    let (mut logs, found): (Vec<_>, Vec<_>) = group(segments).into_iter().map(join).unzip();
+    for report in &mut logs {
+        report.vouched = report.log.as_ref().map(|log| heads.vouched(log)).unwrap_or_default();
+    }
     if logs.is_empty() && faults.is_empty() {
         faults.push(Fault {
             kind: Kind::NoLog,
@@ -196,27 +256,41 @@ pub(crate) fn examine(
             what: "no log was given".to_owned(),
         });
     }
-    for head in &expected.1 {
-        let log = logs
-            .iter()
-            .find(|report: &&LogReport| report.log.as_ref() == Some(&head.log));
-        let there =
-            log.is_some_and(|log| log.fault.is_some() || log.head.as_ref().is_some_and(|last| last.seq >= head.seq));
-        if !there {
-            let what = format!(
-                "record {} of log {} is not there, and somebody vouches for it",
-                head.seq, head.log
-            );
-            faults.push(Fault {
-                kind: Kind::HeadMissing,
-                seq: Some(head.seq),
-                segment: None,
-                what,
-            });
-        }
-    }
+    faults.extend(heads.missing().iter().filter_map(|missing| not_there(missing, &logs)));
     let ok = faults.is_empty() && logs.iter().all(|log| log.fault.is_none());
-    (Report { ok, logs, faults }, found)
+    let notes = logs.iter().filter_map(LogReport::torn_note).collect();
+    let report = Report {
+        ok,
+        logs,
+        faults,
+        notes,
+    };
+    (report, found)
+}
+
+/// What is wrong when a head was not there; nothing where its log has a fault that may have hidden it.
+fn not_there(missing: &Missing<'_>, logs: &[LogReport]) -> Option<Fault> {
+    let Missing { log, seq, by, more } = missing;
+    let found = logs.iter().find(|report| report.log.as_ref() == Some(log));
+    if found.is_some_and(|found| found.fault.is_some()) {
+        return None;
+    }
+    let torn = found.is_some_and(|found| found.torn.iter().any(|place| place.holds(*seq)));
+    let why = match found.and_then(|found| found.head.as_ref()) {
+        _ if torn => "torn bytes hold its number".to_owned(),
+        Some(last) => format!("the log ends with record {}", last.seq),
+        None => "the log was not given".to_owned(),
+    };
+    let mut what = format!("record {seq} of log {log} is not there, and {by} vouches for it: {why}");
+    if *more > 0 {
+        let _ = write!(what, "; nor are {more} more that were vouched for");
+    }
+    Some(Fault {
+        kind: Kind::HeadMissing,
+        seq: Some(*seq),
+        segment: None,
+        what,
+    })
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Fault {

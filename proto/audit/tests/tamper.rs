@@ -286,6 +286,83 @@ fn rollback_snapshot_and_truncate_then_resume_show_against_a_head_that_others_ho
 }
 
 #[test]
+fn torn_bytes_in_place_of_a_record_that_is_vouched_for_are_found() {
+    let (room, heads) = Room::filled(9, ONE_SEGMENT);
+    let whole = room.bytes();
+    let mut attacks = 0;
+    for cut in 2..=9_u64 {
+        for numbers in [1, 2, 5] {
+            room.restore(&whole);
+            let kept = lines(&whole[0].1)[..cut as usize - 1].concat();
+            std::fs::write(&whole[0].0, [&kept[..], b"{"].concat()).unwrap();
+            for number in 1..numbers {
+                std::fs::write(room.folder().join(format!("{:020}.jsonl", cut + number)), "{").unwrap();
+            }
+            // The honest writer goes on, beyond what was there.
+            let mut log = room.open(ONE_SEGMENT);
+            let new: Vec<_> = (0..9).map(|number| log.append(&draft(number)).unwrap()).collect();
+
+            let report = room.report(&new);
+            assert!(report.ok, "without the old heads it is like a crash: {report:?}");
+            let place = report.logs[0].torn[0];
+            assert_eq!((place.seq, place.numbers, place.bytes), (cut, numbers, numbers));
+            assert!(
+                report.notes[0].contains("must be proven by heads"),
+                "{:?}",
+                report.notes
+            );
+
+            for head in &heads {
+                let fault = room.fault(&[std::slice::from_ref(head), &new].concat());
+                let expected = match head.seq {
+                    seq if seq < cut => None,
+                    seq if seq < cut + numbers => Some((Kind::HeadMissing, Some(seq))),
+                    // A record of the new history.
+                    seq => Some((Kind::HeadDiffers, Some(seq))),
+                };
+                assert_eq!(fault, expected, "cut at {cut}, {numbers} numbers, head {}", head.seq);
+                attacks += u64::from(expected.is_some());
+            }
+        }
+    }
+    println!("{attacks} attacks, {attacks} found");
+}
+
+#[test]
+fn every_torn_place_is_in_the_report() {
+    let (room, _) = Room::filled(3, ONE_SEGMENT);
+    let torn = |bytes: &str| {
+        use std::io::Write;
+        let last = room.segments().pop().unwrap();
+        File::options()
+            .append(true)
+            .open(last)
+            .unwrap()
+            .write_all(bytes.as_bytes())
+            .unwrap();
+    };
+    let places = || {
+        let report = room.report(&[]);
+        assert!(report.ok);
+        report.logs[0]
+            .torn
+            .iter()
+            .map(|place| (place.seq, place.numbers, place.bytes))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!((places(), room.report(&[]).notes), (vec![], vec![]));
+    torn("{\"v");
+    assert_eq!(places(), [(4, 1, 3)], "also at the end");
+    room.open(ONE_SEGMENT).append(&draft(6)).unwrap();
+    torn("{");
+    std::fs::write(room.folder().join("00000000000000000008.jsonl"), "{}").unwrap();
+    room.open(ONE_SEGMENT);
+    assert_eq!(places(), [(4, 1, 3), (7, 2, 3)]);
+    let note = room.report(&[]).notes.concat();
+    assert!(note.contains("at 4, 7..8 (3 numbers, 6 bytes)"), "{note}");
+}
+
+#[test]
 fn nothing_empty_and_unreadable_are_failures() {
     let empty = tempfile::tempdir().unwrap();
     let kinds = |paths: &[std::path::PathBuf]| {

@@ -3,7 +3,7 @@
 use sha2::{Digest as _, Sha256};
 use wire::ids::{Digest, Head};
 
-use super::{Fault, Kind, LogReport};
+use super::{Fault, Kind, LogReport, TornPlace};
 use crate::record::{Record, Torn};
 use crate::segment::Segment;
 
@@ -39,15 +39,20 @@ pub(super) fn join(segments: Vec<Segment>) -> (LogReport, Vec<(Record, Head)>) {
         segments: segments.len() as u64,
         bytes: segments.iter().map(|s| s.bytes).sum(),
         records: 0,
+        unwitnessed: 0,
+        vouched: Vec::new(),
         first_seq: None,
         head: None,
         torn_writes: 0,
+        torn: Vec::new(),
         torn_tail: None,
         fault: None,
     };
     let mut found = Vec::new();
+    let first = segments[0].first.unwrap_or(0);
     let mut seam = Seam {
-        next: segments[0].first.unwrap_or(0),
+        next: first,
+        free: first,
         torn: None,
     };
     let count = segments.len();
@@ -59,8 +64,10 @@ pub(super) fn join(segments: Vec<Segment>) -> (LogReport, Vec<(Record, Head)>) {
             if let Some(begin) = &segment.begin {
                 report.first_seq.get_or_insert(begin.seq);
                 report.torn_writes += u64::from(begin.torn.is_some());
+                report.torn.extend(seam.place());
             }
             report.records += segment.records;
+            report.unwitnessed += segment.unwitnessed;
             seam.pass(&segment);
             report.head = segment.end.or(report.head);
             report.fault = segment.fault;
@@ -70,6 +77,7 @@ pub(super) fn join(segments: Vec<Segment>) -> (LogReport, Vec<(Record, Head)>) {
     }
     if report.fault.is_none() {
         report.torn_tail = seam.torn();
+        report.torn.extend(seam.place());
         if report.head.is_none() {
             let what = "no record".to_owned();
             report.fault = Some(Fault {
@@ -87,6 +95,8 @@ pub(super) fn join(segments: Vec<Segment>) -> (LogReport, Vec<(Record, Head)>) {
 struct Seam {
     /// The number of its first record.
     next: u64,
+    /// The number behind the last record, from which on there can only be torn bytes: at most `next`.
+    free: u64,
     /// Torn bytes that no record names yet: where they begin, how many, their hash.
     torn: Option<(u64, u64, Sha256)>,
 }
@@ -98,6 +108,16 @@ impl Seam {
             segment,
             bytes,
             sha256: Digest::from_bytes(&hash.finalize().into()),
+        })
+    }
+
+    /// Where those torn bytes are.
+    fn place(&self) -> Option<TornPlace> {
+        let (_, bytes, _) = self.torn.as_ref()?;
+        Some(TornPlace {
+            seq: self.free,
+            numbers: self.next - self.free,
+            bytes: *bytes,
         })
     }
 
@@ -169,6 +189,7 @@ impl Seam {
     fn pass(&mut self, segment: &Segment) {
         if let Some(end) = &segment.end {
             self.next = end.seq + 1;
+            self.free = self.next;
             self.torn = None;
         }
         if !segment.rest.is_empty() {
