@@ -6,7 +6,7 @@ use std::io::Write as _;
 use harness::control::{CA_LOG, RELAY_LOG};
 use harness::root::Root;
 use harness::target::LOG;
-use harness::{ALICE, Options, Stack, Target, refused};
+use harness::{ALICE, By, Leaves, McpClient, Options, Stack, Target, assert_refused, refused};
 use serde_json::{Value, json};
 
 fn tail(target: &str) -> Value {
@@ -23,14 +23,22 @@ fn fill(root: &Root, log: &str) -> std::path::PathBuf {
     path
 }
 
+/// Calls for a log of this target, and asserts that the relay refuses with this Code and nothing runs.
+fn relay_refuses(stack: &Stack, client: &mut McpClient, target: &str, code: &str, retryable: bool) {
+    assert_refused(stack, By::Relay, Leaves::Record, code, || {
+        let called = client.call("tail_log", tail(target))?;
+        assert_eq!(called.value["retryable"], retryable, "{}", called.value);
+        Ok(called.code().to_owned())
+    })
+    .unwrap_or_else(|error| panic!("{target}: {error:?}"));
+}
+
 #[test]
 fn an_unreachable_target_is_said_to_be_that_and_others_go_on() {
     let mut stack = Stack::usual().unwrap();
     stack.target_mut("web-2").unwrap().stop_sshd();
     let mut client = stack.client(ALICE).unwrap();
-    let called = client.call("tail_log", tail("web-2")).unwrap();
-    assert_eq!(called.code(), "unreachable", "{}", called.value);
-    assert_eq!(called.value["retryable"], true, "{}", called.value);
+    relay_refuses(&stack, &mut client, "web-2", "unreachable", true);
     client.call_ok("tail_log", tail("web-1")).unwrap();
     stack.target_mut("web-2").unwrap().start_sshd().unwrap();
     client.call_ok("tail_log", tail("web-2")).unwrap();
@@ -57,6 +65,7 @@ fn change_host_key(target: &mut Target) {
     target.start_sshd().unwrap();
 }
 
+/// REQ-SESSION-14
 fn nobody_tried_to_log_in(stack: &Stack) {
     let log = stack.target("web-1").unwrap().sshd_log();
     assert!(
@@ -66,12 +75,13 @@ fn nobody_tried_to_log_in(stack: &Stack) {
     assert_eq!(refused::intents(stack).unwrap(), 0);
 }
 
+/// REQ-CERT-19
 #[test]
 fn a_host_without_its_certificate_gets_no_authentication() {
     let mut stack = Stack::usual().unwrap();
     change_host_key(stack.target_mut("web-1").unwrap());
-    let called = stack.client(ALICE).unwrap().call("tail_log", tail("web-1")).unwrap();
-    assert_eq!(called.code(), "host_key_unknown", "{}", called.value);
+    let mut client = stack.client(ALICE).unwrap();
+    relay_refuses(&stack, &mut client, "web-1", "host_key_unknown", false);
     nobody_tried_to_log_in(&stack);
 }
 
@@ -104,15 +114,15 @@ fn a_pinned_host_key_is_recognised_and_a_changed_one_gets_no_authentication() {
     stack.control.stop_relay();
     stack.control.start_relay().unwrap();
     let mut client = stack.client(ALICE).unwrap();
-    let called = client.call("tail_log", tail("web-1")).unwrap();
-    assert_eq!(called.code(), "host_key_changed", "{}", called.value);
+    relay_refuses(&stack, &mut client, "web-1", "host_key_changed", false);
     nobody_tried_to_log_in(&stack);
     client.call_ok("tail_log", tail("web-2")).unwrap();
 }
 
+/// REQ-RECORD-5, REQ-RECORD-6, REQ-PAYLOAD-19, REQ-CARPC-10
 #[test]
 fn a_full_disk_under_any_log_stops_what_would_not_be_recorded_and_nothing_else() {
-    let stack = Stack::start(&Options {
+    let mut stack = Stack::start(&Options {
         log_disk_kib: Some(8192),
         ..Options::default()
     })
@@ -120,8 +130,6 @@ fn a_full_disk_under_any_log_stops_what_would_not_be_recorded_and_nothing_else()
     let mut client = stack.client(ALICE).unwrap();
     // A task is open, so that only the tier in question has to write for the next call.
     client.call_ok("tail_log", tail("web-1")).unwrap();
-    let pids = stack.control.pids();
-
     let target = stack.target("web-1").unwrap().root();
     let open = || json!({"targets": ["web-2"], "reason": "a test"});
     for (root, log, tool, arguments) in [
@@ -151,7 +159,8 @@ fn a_full_disk_under_any_log_stops_what_would_not_be_recorded_and_nothing_else()
             .call_ok(tool, arguments)
             .unwrap_or_else(|error| panic!("{log} has space again: {error}"));
     }
-    assert_eq!(stack.control.pids(), pids);
+    // Both processes have lived through all of it.
+    stack.control.check().unwrap();
     whole(&stack);
 }
 

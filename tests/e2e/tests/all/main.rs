@@ -4,9 +4,12 @@
 mod demo;
 mod faults;
 mod helper;
+mod linkage;
 mod mcp_client;
 mod own_host;
+mod probes;
 mod read_actions;
+mod renewal;
 mod sshd_facts;
 mod up;
 mod versions;
