@@ -1,11 +1,14 @@
-//! What an administrator does on a target: enrol it with a CA, and check its catalogue.
+//! What an administrator does on a target: enrol it with a CA, check its catalogue, see what an action may do, and whether
+//! the host is as it must be.
 //!
 //! It is a program of its own, owned by root, because root must never run the copy that another account could rewrite.
 //! Nothing here decides about a request, and nothing is resident.
 
 pub mod accept;
 pub mod config;
+pub mod doctor;
 pub mod enroll;
+pub mod explain;
 mod files;
 pub mod lint;
 mod place;

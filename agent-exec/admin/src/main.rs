@@ -7,12 +7,13 @@ use std::sync::LazyLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Parser, Subcommand};
-use writ_target::{Failure, Place, accept, enroll, lint};
+use wire::ids::ActionName;
+use writ_target::{Failure, Place, accept, doctor, enroll, explain, lint};
 
 /// What `--version` prints.
 static VERSION: LazyLock<String> = LazyLock::new(wire::build::version);
 
-/// Sets up a target: its receipt key, its CA, its catalogue.
+/// Sets up a target and looks after it: its receipt key, its CA, its catalogue, its health.
 #[derive(Parser)]
 #[command(name = "writ-target", version = VERSION.as_str(), after_help = "\
 Exit codes: 0 done, 1 failed, 2 refused (configuration, verification, not root, usage).
@@ -31,6 +32,17 @@ enum Verb {
     /// The actions that this target offers.
     #[command(subcommand)]
     Catalogue(CatalogueVerb),
+    /// Says in plain words what an action reads, runs and may change. Needs no root.
+    Explain {
+        /// The action's name.
+        action: ActionName,
+    },
+    /// Looks whether this host is as a target must be, and says what mends it. Exit 0 all clear, 2 findings, 1 could not look.
+    Doctor {
+        /// One array of {check, ok, what, why, mend}.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Args)]
@@ -59,12 +71,18 @@ enum CatalogueVerb {
 }
 
 fn main() -> ExitCode {
+    let done = |text: String| (text, 0);
     let result = match Cli::parse().verb {
-        Verb::Enroll(options) => run_enroll(&options),
-        Verb::Catalogue(CatalogueVerb::Lint { dir }) => lint::run(dir.as_deref()),
+        Verb::Enroll(options) => run_enroll(&options).map(done),
+        Verb::Catalogue(CatalogueVerb::Lint { dir }) => lint::run(dir.as_deref()).map(done),
+        Verb::Explain { action } => explain::run(&action).map(done),
+        Verb::Doctor { json } => doctor::run().map(|report| {
+            let text = if json { report.json() } else { report.text() };
+            (text, report.exit_code())
+        }),
     };
-    match result.and_then(|text| print(&text)) {
-        Ok(()) => ExitCode::SUCCESS,
+    match result.and_then(|(text, code)| print(&text).map(|()| code)) {
+        Ok(code) => ExitCode::from(code),
         Err(failure) => {
             let _gone = writeln!(std::io::stderr(), "writ-target: {failure}");
             ExitCode::from(failure.exit_code())

@@ -22,6 +22,8 @@ fn help_and_version_are_there_for_every_verb() {
         &["enroll", "--help"],
         &["catalogue", "--help"],
         &["catalogue", "lint", "--help"],
+        &["explain", "--help"],
+        &["doctor", "--help"],
     ] {
         let output = run(args);
         assert!(output.status.success() && !output.stdout.is_empty(), "{args:?}");
@@ -41,6 +43,8 @@ fn what_is_refused_exits_2_and_says_why() {
         &["enroll", "--replace-ca"],
         &["enroll", "--config", "/no/such/target.toml"],
         &["catalogue", "lint", "/no/such/folder"],
+        &["explain"],
+        &["explain", "../target"],
     ] {
         let output = run(args);
         assert_eq!(output.status.code(), Some(2), "{args:?}");
