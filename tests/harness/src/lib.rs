@@ -4,6 +4,7 @@
 //! touched nowhere: no account, no file outside of the build's folder, no process that outlives the world. There is one
 //! layout, for root and for ordinary users, for the demo, for `make up` and for every test.
 
+pub mod bare;
 pub mod changed;
 pub mod control;
 pub mod demo;

@@ -15,8 +15,8 @@ use crate::world::World;
 const NO: Option<&str> = None;
 
 /// Programs of `/usr/bin` that actions of tests run.
-const ACTION_PROGRAMS: [&str; 11] = [
-    "cat", "dd", "echo", "env", "false", "head", "sleep", "tail", "timeout", "true", "yes",
+const ACTION_PROGRAMS: [&str; 12] = [
+    "cat", "dd", "echo", "env", "false", "head", "perl", "sleep", "tail", "timeout", "true", "yes",
 ];
 
 /// A root file system; unmounted when the value goes.
@@ -110,6 +110,12 @@ impl Root {
         bind_read_only(from, &self.at(inside))
     }
 
+    /// Makes a folder of the harness's appear in the tree, read-only.
+    pub(crate) fn bind_folder(&self, from: &Path, inside: &str) -> Result<()> {
+        self.folder(inside, 0o755, (0, 0))?;
+        bind_read_only(from, &self.at(inside))
+    }
+
     /// Mounts a small disk of its own on a folder of the tree, keeping the folder's owner and mode. What was in it is hidden.
     pub fn small_disk(&self, inside: &str, kib: u32) -> Result<()> {
         use std::os::unix::fs::MetadataExt as _;
@@ -177,6 +183,7 @@ impl Root {
             ("usr", 0o755),
             ("usr/libexec", 0o755),
             ("usr/share", 0o755),
+            ("usr/bin", 0o755),
             ("usr/sbin", 0o755),
             ("var", 0o755),
             ("var/lib", 0o755),
@@ -189,13 +196,14 @@ impl Root {
         for entry in fs::read_dir("/usr")? {
             let name = entry?.file_name();
             match name.to_str() {
-                Some("libexec" | "share" | "src" | "games" | "sbin") | None => {}
+                Some("libexec" | "share" | "src" | "games" | "bin" | "sbin") | None => {}
                 Some(name) => self.mirror(&Path::new("/usr").join(name), &format!("usr/{name}"))?,
             }
         }
-        self.own_programs()?;
         self.children_of("/usr/libexec", "usr/libexec")?;
-        self.links_or_binds_sbin()?;
+        for name in ["bin", "sbin"] {
+            self.link_programs(name)?;
+        }
         for name in ["bin", "sbin", "lib", "lib32", "lib64", "libx32"] {
             let path = Path::new("/").join(name);
             if path.symlink_metadata().is_ok() {
@@ -210,27 +218,23 @@ impl Root {
         bind(Path::new("/proc"), &self.at("proc"))
     }
 
-    /// Puts copies that belong to this root's own root over the programs that actions of tests run. In a user namespace the
-    /// machine's files belong to nobody, and a target runs only what is root's.
-    fn own_programs(&self) -> Result<()> {
-        for name in ACTION_PROGRAMS {
-            let from = Path::new("/usr/bin").join(name);
-            if from.symlink_metadata().is_ok_and(|meta| meta.is_file()) {
-                let copy = format!("var/lib/programs/{name}");
-                self.file(&copy, 0o755, fs::read(&from)?)?;
-                bind_read_only(&self.at(&copy), &self.at(&format!("usr/bin/{name}")))?;
+    /// A folder of the tree (an installation puts a program there) with the host's programs behind links; those that actions
+    /// of tests run are copies. In a user namespace the machine's files and folders belong to nobody, and a target runs only
+    /// what is root's and lies in folders of root's.
+    fn link_programs(&self, name: &str) -> Result<()> {
+        let (host, behind) = (Path::new("/usr").join(name), format!("usr/lib-{name}"));
+        self.folder(&behind, 0o755, (0, 0))?;
+        bind_read_only(&host, &self.at(&behind))?;
+        for entry in fs::read_dir(&host)? {
+            let program = entry?.file_name();
+            let place = format!("usr/{name}/{}", program.display());
+            let action = program
+                .to_str()
+                .is_some_and(|program| ACTION_PROGRAMS.contains(&program));
+            match fs::canonicalize(host.join(&program)) {
+                Ok(from) if action => self.file(&place, 0o755, fs::read(from)?)?,
+                _ => symlink(Path::new("/").join(&behind).join(&program), self.at(&place))?,
             }
-        }
-        Ok(())
-    }
-
-    /// `/usr/sbin` is a folder of the tree (an installation puts a program there) with the host's programs behind links.
-    fn links_or_binds_sbin(&self) -> Result<()> {
-        self.folder("usr/lib-sbin", 0o755, (0, 0))?;
-        bind_read_only(Path::new("/usr/sbin"), &self.at("usr/lib-sbin"))?;
-        for entry in fs::read_dir("/usr/sbin")? {
-            let name = entry?.file_name();
-            symlink(Path::new("/usr/lib-sbin").join(&name), self.at("usr/sbin").join(&name))?;
         }
         Ok(())
     }

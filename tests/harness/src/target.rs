@@ -105,6 +105,11 @@ impl Target {
         self.sshd = None;
     }
 
+    /// The process of its sshd that listens.
+    pub fn sshd_pid(&self) -> Option<u32> {
+        self.sshd.as_ref().map(Running::pid)
+    }
+
     /// Its name: the principal of its certificates.
     pub fn name(&self) -> &str {
         &self.name

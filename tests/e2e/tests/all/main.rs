@@ -9,6 +9,7 @@ mod mcp_client;
 mod own_host;
 mod probes;
 mod read_actions;
+mod readme;
 mod renewal;
 mod sshd_facts;
 mod up;

@@ -1,4 +1,4 @@
-//! "Your own host in ten minutes": the shipped install steps on a machine that has never seen Writ, as README says them.
+//! The shipped install steps on a machine that has never seen Writ, and what they refuse. [`crate::readme`] types README's.
 
 use harness::target::Accounts;
 use harness::{ALICE, Options, ROOT, Stack, mcp};
