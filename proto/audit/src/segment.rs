@@ -73,6 +73,56 @@ fn open(path: &Path) -> io::Result<File> {
     }
 }
 
+/// Where reading a segment came to an end.
+pub(crate) struct End {
+    /// How many bytes were read.
+    bytes: u64,
+    /// What stands behind the last line that was looked at. More than `MAX_LINE` bytes: a line that is too long.
+    rest: Vec<u8>,
+}
+
+/// Shows each line of a segment, with its newline, to `look`, until that says that it has seen enough.
+pub(crate) fn lines(path: &Path, mut look: impl FnMut(&[u8]) -> bool) -> io::Result<End> {
+    let mut file = open(path)?;
+    let mut buffer = vec![0; CHUNK + MAX_LINE];
+    let (mut kept, mut bytes) = (0, 0);
+    loop {
+        let read = match file.read(&mut buffer[kept..]) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            read => read?,
+        };
+        bytes += read as u64;
+        let whole = &buffer[..kept + read];
+        let (mut from, mut enough) = (0, read == 0);
+        for at in memchr::memchr_iter(b'\n', whole) {
+            enough |= !look(&whole[from..=at]);
+            from = at + 1;
+            if enough {
+                break;
+            }
+        }
+        let rest = from..whole.len();
+        if enough || rest.len() > MAX_LINE {
+            return Ok(End {
+                bytes,
+                rest: whole[rest].to_vec(),
+            });
+        }
+        kept = rest.len();
+        buffer.copy_within(rest, 0);
+    }
+}
+
+/// The log that a segment says it belongs to, in its first line.
+pub(crate) fn log_of(path: &Path) -> io::Result<Option<LogId>> {
+    let mut log = None;
+    lines(path, |line| {
+        log = Record::parse(line).ok().map(|record| record.envelope.log_of(line));
+        false
+    })?;
+    Ok(log)
+}
+
 impl Segment {
     /// Reads and judges a segment.
     pub(crate) fn read(path: &Path, look: &Look<'_>) -> io::Result<Self> {
@@ -92,41 +142,22 @@ impl Segment {
             fault: None,
             found: Vec::new(),
         };
-        let mut file = open(path)?;
-        let mut buffer = vec![0; CHUNK + MAX_LINE];
-        let mut kept = 0;
-        loop {
-            let read = match file.read(&mut buffer[kept..]) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                read => read?,
-            };
-            segment.bytes += read as u64;
-            let whole = &buffer[..kept + read];
-            let mut from = 0;
-            for at in memchr::memchr_iter(b'\n', whole) {
-                if segment.fault.is_none() {
-                    segment.line(&whole[from..=at], look);
-                }
-                from = at + 1;
-            }
-            let rest = whole.len() - from;
-            if segment.fault.is_none() && rest > MAX_LINE {
-                segment.refuse(
-                    Kind::Malformed,
-                    segment.next(),
-                    format!("a line of more than {MAX_LINE} bytes"),
-                );
-            }
-            if segment.fault.is_some() {
-                return Ok(segment);
-            }
-            if read == 0 {
-                segment.rest = whole[from..].to_vec();
-                return Ok(segment);
-            }
-            buffer.copy_within(from..from + rest, 0);
-            kept = rest;
+        let end = lines(path, |line| {
+            segment.line(line, look);
+            segment.fault.is_none()
+        })?;
+        segment.bytes = end.bytes;
+        if segment.fault.is_none() && end.rest.len() > MAX_LINE {
+            segment.refuse(
+                Kind::Malformed,
+                segment.next(),
+                format!("a line of more than {MAX_LINE} bytes"),
+            );
         }
+        if segment.fault.is_none() {
+            segment.rest = end.rest;
+        }
+        Ok(segment)
     }
 
     /// The number that the next record must have; 0 where that is not known.

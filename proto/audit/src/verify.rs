@@ -1,7 +1,8 @@
 //! Verification: are these files whole logs, unchanged since they were written?
 //!
 //! Needs the files and nothing else. Fails closed: what is missing, empty, unreadable or without a genesis line is a
-//! fault. What a chain alone cannot show is that its end is missing; for that, give it the heads that others vouch for.
+//! fault. What a chain alone cannot show is that its end is missing, or that all of it was written anew. For that there are
+//! the heads that others vouch for: those that the logs given carry of each other, and those that the caller brings.
 //!
 //! Bytes without a newline at the very end of a log are noted and no fault. A crash leaves them, no record with them was
 //! ever answered, and who can cut a log's end can do it between two lines as well: only a head shows either.
@@ -9,7 +10,9 @@
 mod files;
 mod heads;
 mod join;
+mod witness;
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,9 +25,13 @@ use crate::segment::{Look, Segment};
 
 use files::{each, files};
 pub use heads::Expected;
-use heads::{Class, Gathering, Missing};
+use heads::{Class, Missing};
 pub(crate) use heads::{Heads, Vouching};
 use join::{group, join};
+use witness::{Gathered, gather};
+
+/// How much of a list is told in a note.
+const TOLD: usize = 8;
 
 /// What was found in the logs given.
 #[derive(Debug, Serialize)]
@@ -110,7 +117,6 @@ impl TornPlace {
 impl LogReport {
     /// What torn bytes leave open, when there are any.
     fn torn_note(&self) -> Option<String> {
-        const TOLD: usize = 8;
         let (numbers, bytes) = self.torn.iter().fold((0, 0), |(numbers, bytes), place| {
             (numbers + place.numbers, bytes + place.bytes)
         });
@@ -213,37 +219,47 @@ pub(crate) fn examine(
     expected: &Expected,
     task: Option<&TaskId>,
 ) -> (Report, Vec<Vec<(Record, Head)>>) {
+    in_rounds(paths, expected, task, heads::ROOM)
+}
+
+/// One round, or as many as it takes when not all heads fit into `room`. The first that finds something wrong is the last.
+fn in_rounds(
+    paths: &[PathBuf],
+    expected: &Expected,
+    task: Option<&TaskId>,
+    room: usize,
+) -> (Report, Vec<Vec<(Record, Head)>>) {
     let mut left = vec![Class::default()];
     loop {
-        let mut gathering = Gathering::new(logs(expected), left.pop().unwrap_or_default(), heads::ROOM);
-        expected.0.iter().for_each(|head| gathering.add(None, head));
-        let (heads, more) = gathering.finish();
-        left.extend(more);
-        let done = round(paths, &heads, task);
+        let gathered = gather(paths, expected, left.pop().unwrap_or_default(), room);
+        left.extend(&gathered.left);
+        let done = round(paths, &gathered, task);
         if !done.0.ok || left.is_empty() {
             return done;
         }
     }
 }
 
-fn logs(expected: &Expected) -> Vec<LogId> {
-    expected.0.iter().map(|head| head.log.clone()).collect()
-}
-
-/// Judges logs, and whether they hold `heads`.
-fn round(paths: &[PathBuf], heads: &Heads, task: Option<&TaskId>) -> (Report, Vec<Vec<(Record, Head)>>) {
+/// Judges logs, and whether they hold what was vouched for.
+fn round(paths: &[PathBuf], gathered: &Gathered, task: Option<&TaskId>) -> (Report, Vec<Vec<(Record, Head)>>) {
     let (files, mut faults) = files(paths);
+    let heads = &gathered.heads;
     let look = Look {
         heads,
         task: task.map(|task| (task, memchr::memmem::Finder::new(task.as_str().as_bytes()))),
     };
     let mut segments = Vec::new();
+    let mut unread: BTreeMap<_, _> = gathered.unread.iter().collect();
     for (path, read) in files.iter().zip(each(&files, |path| Segment::read(path, &look))) {
         match read {
             Ok(segment) => segments.push(segment),
-            Err(error) => faults.push(unreadable(path, &error)),
+            Err(error) => {
+                faults.push(unreadable(path, &error));
+                unread.remove(path);
+            }
         }
     }
+    faults.extend(unread.into_iter().map(|(path, error)| unreadable(path, error)));
     let (mut logs, found): (Vec<_>, Vec<_>) = group(segments).into_iter().map(join).unzip();
     for report in &mut logs {
         report.vouched = report.log.as_ref().map(|log| heads.vouched(log)).unwrap_or_default();
@@ -258,7 +274,7 @@ fn round(paths: &[PathBuf], heads: &Heads, task: Option<&TaskId>) -> (Report, Ve
     }
     faults.extend(heads.missing().iter().filter_map(|missing| not_there(missing, &logs)));
     let ok = faults.is_empty() && logs.iter().all(|log| log.fault.is_none());
-    let notes = logs.iter().filter_map(LogReport::torn_note).collect();
+    let notes = notes(&logs, heads);
     let report = Report {
         ok,
         logs,
@@ -266,6 +282,27 @@ fn round(paths: &[PathBuf], heads: &Heads, task: Option<&TaskId>) -> (Report, Ve
         notes,
     };
     (report, found)
+}
+
+/// What verification leaves open.
+fn notes(logs: &[LogReport], heads: &Heads) -> Vec<String> {
+    let mut notes: Vec<String> = logs.iter().filter_map(LogReport::torn_note).collect();
+    // Alone no log is vouched for. Among others it may be one that was put in another's place.
+    let lonely = |log: &&LogReport| logs.len() > 1 && log.vouched.is_empty();
+    notes.extend(logs.iter().filter(lonely).map(|log| {
+        let id = log.log.as_ref().map_or("?", LogId::as_str);
+        format!("log {id}: nobody vouches for any of it")
+    }));
+    let mut absent: Vec<_> = heads
+        .absent()
+        .map(|(log, seq, by)| format!("log {log}: not given, and log {by} vouches for it up to record {seq}"))
+        .collect();
+    if absent.len() > TOLD {
+        let more = absent.split_off(TOLD).len();
+        absent.push(format!("{more} more logs that others vouch for were not given"));
+    }
+    notes.extend(absent);
+    notes
 }
 
 /// What is wrong when a head was not there; nothing where its log has a fault that may have hidden it.
@@ -299,5 +336,59 @@ fn unreadable(path: &Path, error: &io::Error) -> Fault {
         seq: None,
         segment: Some(path.to_owned()),
         what: error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::{Log, Who};
+    use crate::record::{Draft, Event, Witness};
+    use crate::rights::Own;
+
+    #[test]
+    fn in_many_rounds_as_in_one_every_head_is_looked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = [Tier::Relay, Tier::Target].map(|tier| dir.path().join(tier.as_str()));
+        let open = |tier: Tier| {
+            let folder = dir.path().join(tier.as_str());
+            std::fs::create_dir(&folder).unwrap();
+            let who = Who {
+                tier,
+                host: "a".to_owned(),
+                build: "test".to_owned(),
+            };
+            Log::open(&folder, &folder.with_extension("lock"), who, Box::new(Own)).unwrap()
+        };
+        let (mut relay, mut target) = (open(Tier::Relay), open(Tier::Target));
+        let mut add = |head: Option<Head>| {
+            let target = Some(head.unwrap_or_else(|| target.append(&Draft::new(Event::Stop)).unwrap()));
+            let witness = Some(Witness {
+                target,
+                ..Witness::default()
+            });
+            let outcome = Draft {
+                witness,
+                ..Draft::new(Event::Outcome)
+            };
+            relay.append(&outcome).unwrap();
+        };
+        (0..100).for_each(|_| add(None));
+        let look = |room| in_rounds(&paths, &Expected::default(), None, room).0;
+        for room in [4, 16, 64, 1000] {
+            assert!(look(room).ok, "room for {room}");
+        }
+        let of_target = |log: &LogReport| log.head.clone().filter(|_| log.tier == Some(Tier::Target));
+        let head = look(1000).logs.iter().find_map(of_target).unwrap();
+        let invented = Head { seq: 202, ..head };
+        add(Some(invented));
+        for room in [4, 16, 64, 1000] {
+            let report = look(room);
+            assert_eq!(
+                (report.faults.len(), report.faults[0].seq),
+                (1, Some(202)),
+                "room for {room}"
+            );
+        }
     }
 }

@@ -13,6 +13,9 @@ use wire::ids::{Digest, Head, LogId};
 /// How many heads are held at once: about 30 MB.
 pub(crate) const ROOM: usize = 1 << 19;
 
+/// How many logs that were not given are remembered. A log can name as many as it likes.
+const ABSENT: usize = 1000;
+
 /// Heads that somebody vouches for, which the logs must hold.
 #[derive(Debug, Default)]
 pub struct Expected(pub(super) Vec<Head>);
@@ -68,6 +71,8 @@ pub(crate) struct Gathering {
     entries: Vec<Entry>,
     /// The highest number that each vouches for in each log, of all rounds.
     highest: BTreeMap<(u32, By), u64>,
+    /// Logs that are not in the table, and the highest number that a log in it names of them.
+    absent: BTreeMap<LogId, (u64, u32)>,
 }
 
 impl Gathering {
@@ -81,6 +86,7 @@ impl Gathering {
             room,
             entries: Vec::new(),
             highest: BTreeMap::new(),
+            absent: BTreeMap::new(),
         }
     }
 
@@ -90,10 +96,12 @@ impl Gathering {
         u32::try_from(at).ok()
     }
 
-    /// `by` vouches for a head. Heads of logs that are not in the table are nobody's concern here, and what a log says of
-    /// itself proves nothing.
+    /// `by` vouches for a head. Heads of logs that are not in the table cannot be looked for, and what a log says of itself
+    /// proves nothing.
     pub(crate) fn add(&mut self, by: By, head: &Head) {
-        let Some(log) = self.place(&head.log) else { return };
+        let Some(log) = self.place(&head.log) else {
+            return self.add_absent(by, head);
+        };
         if by == Some(log) {
             return;
         }
@@ -110,6 +118,16 @@ impl Gathering {
         });
         if self.entries.len() >= self.room {
             self.shrink();
+        }
+    }
+
+    fn add_absent(&mut self, by: By, head: &Head) {
+        let Some(by) = by else { return };
+        let room = self.absent.len() < ABSENT;
+        match self.absent.get_mut(&head.log) {
+            Some(known) => *known = (head.seq, by).max(*known),
+            None if room => drop(self.absent.insert(head.log.clone(), (head.seq, by))),
+            None => {}
         }
     }
 
@@ -150,6 +168,7 @@ impl Gathering {
             entries: self.entries,
             logs: self.logs,
             highest: self.highest,
+            absent: self.absent,
             top,
         };
         (heads, self.left)
@@ -164,6 +183,7 @@ pub(crate) struct Heads {
     /// Which of them were there.
     seen: Vec<AtomicBool>,
     highest: BTreeMap<(u32, By), u64>,
+    absent: BTreeMap<LogId, (u64, u32)>,
     /// The highest number that anybody vouches for, by log.
     top: Vec<Option<u64>>,
 }
@@ -241,6 +261,12 @@ impl Heads {
                 seq: *seq,
             })
             .collect()
+    }
+
+    /// Logs that were not given and that a given one vouches for: which, up to which number, and which one does.
+    pub(crate) fn absent(&self) -> impl Iterator<Item = (&LogId, u64, &LogId)> {
+        let absent = self.absent.iter();
+        absent.map(|(log, (seq, by))| (log, *seq, &self.logs[*by as usize]))
     }
 
     fn who(&self, entry: &Entry) -> String {
