@@ -2,6 +2,8 @@
 //!
 //! Exit codes: 0 verified; 1 something could not be read, or the task is in none of the logs; 2 not verified.
 
+mod text;
+
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -29,8 +31,9 @@ enum Verb {
     /// Say whether logs are whole and unchanged.
     ///
     /// Exit code 0: every log given is anchored in its genesis line, chained and clean. 2: one is not, and the first record
-    /// that cannot be relied on is named. 1: something could not be read. That the end of a log is missing shows only
-    /// against a head that somebody else vouches for; see --head.
+    /// that cannot be relied on is named. 1: something could not be read. That the end of a log is missing, or all of it
+    /// written anew, shows only against heads that somebody else vouches for: give the logs of the other tiers too, whose
+    /// records hold them, or see --head. Copy logs while nothing is written to them, or give the folders where they lie.
     Verify {
         /// Segments, or folders of segments, of any number of logs.
         #[arg(required = true, value_name = "FILE|DIR")]
@@ -72,7 +75,7 @@ fn main() -> ExitCode {
 
 fn verify(paths: &[PathBuf], heads: Vec<Head>, json: bool) -> anyhow::Result<ExitCode> {
     let report = audit::verify(paths, &Expected::new(heads));
-    print(&report, json, || render::report(&report))?;
+    print(&report, json, || render::report(&report) + &text::vouching(&report))?;
     Ok(ExitCode::from(verdict(&report.logs, &report.faults)))
 }
 

@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use audit::{Draft, Event, Log, Own, Tier, Who};
+use audit::{Draft, Event, Log, Own, Tier, Who, Witness};
 use wire::ids::Head;
 
 const TASK: &str = "0192e4a0-7f00-7000-8000-00000000000a";
@@ -100,6 +100,76 @@ fn json_is_one_object_and_names_the_first_bad_record() {
     let (_, output) = run(&["replay", "--json", TASK, &dir_text]);
     let replay: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&replay["verified"], &replay["task_id"]), (&false.into(), &TASK.into()));
+}
+
+#[test]
+fn logs_given_together_vouch_for_each_other_in_text_and_json() {
+    let room = tempfile::tempdir().unwrap();
+    let [web, relay] = ["web", "relay"].map(|name| {
+        let dir = room.path().join(name);
+        std::fs::create_dir(&dir).unwrap();
+        dir
+    });
+    let head = log(&web);
+    let who = Who {
+        tier: Tier::Relay,
+        host: "relay-1".to_owned(),
+        build: "test".to_owned(),
+    };
+    let mut own = Log::open(&relay, &relay.with_extension("lock"), who, Box::new(Own)).unwrap();
+    let target = Some(Head { seq: 2, ..head.clone() });
+    let mut outcome = |target| {
+        let witness = Some(Witness {
+            target,
+            ..Witness::default()
+        });
+        own.append(&Draft {
+            witness,
+            ..Draft::new(Event::Outcome)
+        })
+        .unwrap()
+    };
+    let last = outcome(Some(head.clone()));
+    let [web, relay] = [&web, &relay].map(|dir| dir.to_str().unwrap());
+
+    let (code, output) = run(&["verify", web, relay]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(code, 0, "{text}");
+    assert!(
+        text.contains("target web-1 is vouched for up to 3 by relay relay-1; 0 of 3 records nobody else has seen"),
+        "{text}"
+    );
+    assert!(
+        text.contains("relay relay-1 is vouched for by nobody; 2 of 2"),
+        "{text}"
+    );
+    assert!(text.contains(": nobody vouches for any of it"), "{text}");
+
+    let (_, output) = run(&["verify", "--json", web, relay]);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let of = |tier: &str| {
+        let logs = report["logs"].as_array().unwrap().iter();
+        logs.clone().find(|log| log["tier"] == tier).unwrap()
+    };
+    let vouched = &of("target")["vouched"][0];
+    assert_eq!(
+        (&vouched["by"], &vouched["seq"]),
+        (&last.log.as_str().into(), &3.into())
+    );
+    assert_eq!(
+        (&of("target")["unwitnessed"], &of("relay")["unwitnessed"]),
+        (&0.into(), &2.into())
+    );
+    assert_eq!(of("target")["torn"], serde_json::json!([]));
+    assert!(report["notes"].as_array().unwrap().len() == 1);
+
+    // Another hash for record 2 than its own: the relay lies, or the target does.
+    outcome(target);
+    let (code, output) = run(&["verify", web, relay]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(code, 2, "{text}");
+    assert!(text.contains("head_differs at record 2"), "{text}");
+    assert_eq!(run(&["verify", web]).0, 0, "alone it knows of nothing");
 }
 
 #[test]
