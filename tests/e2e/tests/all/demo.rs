@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::STACK;
 
+/// REQ-OUTCOME-3, REQ-RECORD-14, REQ-SESSION-20
 #[test]
 fn the_demo_shows_what_it_says() {
     let program = STACK.world().program("harness").unwrap();

@@ -85,6 +85,7 @@ fn a_host_without_its_certificate_gets_no_authentication() {
     nobody_tried_to_log_in(&stack);
 }
 
+/// REQ-INVENTORY-3, REQ-SESSION-14
 #[test]
 fn a_pinned_host_key_is_recognised_and_a_changed_one_gets_no_authentication() {
     let mut stack = Stack::usual().unwrap();

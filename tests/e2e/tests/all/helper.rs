@@ -11,6 +11,7 @@ fn ca_code(answer: &Value) -> String {
         .to_owned()
 }
 
+/// REQ-CARPC-1, REQ-CARPC-3, REQ-CARPC-11, REQ-SESSION-12
 #[test]
 fn a_refusal_of_each_tier_is_seen_with_its_code_and_record() {
     // A stack of its own: others would write records meanwhile.

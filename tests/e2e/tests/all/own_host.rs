@@ -4,6 +4,7 @@ use harness::target::Accounts;
 use harness::{ALICE, Options, ROOT, Stack, mcp};
 use serde_json::json;
 
+/// REQ-RECORD-8
 #[test]
 fn a_host_becomes_a_target_by_the_shipped_steps() {
     let mut stack = Stack::start(&Options {

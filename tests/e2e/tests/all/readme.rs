@@ -62,6 +62,7 @@ fn edit(host: &Bare) {
     type_on_control(host, "usermod --append --groups writ-users alice");
 }
 
+/// REQ-ENROL-2, REQ-ENROL-4, REQ-ENROL-7
 #[test]
 fn the_commands_of_readme_make_a_host_a_target() {
     let blocks = blocks("Your own host in ten minutes");

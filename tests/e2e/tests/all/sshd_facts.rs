@@ -54,6 +54,7 @@ fn says(user: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
+/// REQ-SESSION-4
 #[test]
 fn sshd_says_every_directive_of_the_drop_in_for_agent_runner() {
     let effective = says("agent-runner");
@@ -88,6 +89,7 @@ fn sshd_gives_the_ca_no_other_account() {
     }
 }
 
+/// REQ-CERT-8, REQ-CERT-10, REQ-CERT-16
 #[test]
 fn a_minted_certificate_says_what_the_design_says() {
     let task = STACK.open_task("web-1").unwrap();
