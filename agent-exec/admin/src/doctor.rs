@@ -10,14 +10,17 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::config::Config;
 use crate::{CONFIG, Failure, files};
 
+mod above;
 mod accounts;
 mod actions;
 mod authority;
 mod evidence;
+mod faults;
 mod later;
 mod login;
 mod machine;
 mod openssh;
+mod passwd;
 mod paths;
 mod report;
 mod settings;
@@ -52,6 +55,7 @@ pub fn checks() -> Vec<&'static Check> {
         accounts::CHECKS,
         later::CHECKS,
         paths::CHECKS,
+        above::CHECKS,
         actions::CHECKS,
         authority::CHECKS,
         evidence::CHECKS,
@@ -86,7 +90,9 @@ pub fn run() -> Result<Report, Failure> {
     openssh::judge(&openssh::look(), &mut report);
     accounts::judge(&accounts, known, &mut report);
     later::judge(&later::look(&accounts.uids()), &mut report);
-    paths::judge(&paths::look(), &accounts.owners(known), &mut report);
+    let paths = paths::look();
+    paths::judge(&paths, &accounts.owners(known), &mut report);
+    above::judge(&above::look(&paths.all()), &mut report);
     actions::judge(&actions::look(&config), &mut report);
     authority::judge(&authority, known, sshd.host_certificate(), now, &mut report);
     evidence::judge(&evidence::look(), now, &mut report);

@@ -1,10 +1,12 @@
 //! The two accounts: who they are, who else has their rights, and what a login as one of them comes to.
 
 use std::collections::BTreeSet;
+use std::ffi::CString;
 use std::path::{Path, PathBuf};
 
-use nix::unistd::{Group, User};
+use nix::unistd::{Gid, Group, User, getgrouplist};
 
+use super::passwd::{self, Password};
 use super::report::{Check, Report};
 use super::{AGENT_EXEC, EXEC, LOGS, RUNNER, tools};
 use crate::config::Config;
@@ -47,16 +49,6 @@ const GROUPS: Check = Check {
 };
 pub(super) const CHECKS: &[&Check] = &[&ACCOUNTS, &IDS, &SHELL, &PASSWORD, &HOME, &GROUPS];
 
-/// What a password field says. The hash itself goes no further.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Password {
-    Star,
-    Locked,
-    Empty,
-    Hash,
-    Missing,
-}
-
 #[derive(Debug, Clone)]
 struct Account {
     name: &'static str,
@@ -97,17 +89,17 @@ impl Accounts {
         self.found.iter().map(|account| (account.name, account.uid)).collect()
     }
 
-    /// The numbers of target.toml, which agent-exec goes by; where it is broken, those of passwd.
+    /// The numbers of passwd; those of target.toml for an account that is not there. Where the two differ, that is a finding
+    /// of its own, and one is enough.
     pub(super) fn owners(&self, config: Option<&Config>) -> Owners {
         let of = |name| self.found.iter().find(|account| account.name == name);
+        let (exec, runner) = (of(EXEC), of(RUNNER));
         Owners {
-            exec_uid: config
-                .map(|config| config.exec_uid)
-                .or(of(EXEC).map(|account| account.uid)),
-            exec_gid: of(EXEC).map(|account| account.gid),
-            runner_gid: config
-                .map(|config| config.runner_gid)
-                .or(of(RUNNER).map(|account| account.gid)),
+            exec_uid: exec.map(|account| account.uid).or(config.map(|config| config.exec_uid)),
+            exec_gid: exec.map(|account| account.gid),
+            runner_gid: runner
+                .map(|account| account.gid)
+                .or(config.map(|config| config.runner_gid)),
             logs_gid: self.logs_gid,
         }
     }
@@ -121,7 +113,7 @@ pub(super) fn look() -> Accounts {
     let (mut found, mut missing) = (Vec::new(), Vec::new());
     for name in [RUNNER, EXEC] {
         match User::from_name(name).ok().flatten() {
-            Some(user) => found.push(account(name, &user, [&passwd, &shadow, &group])),
+            Some(user) => found.push(account(name, &user, &passwd, &shadow)),
             None => missing.push(name),
         }
     }
@@ -130,15 +122,17 @@ pub(super) fn look() -> Accounts {
         .find(|account| account.name == RUNNER)
         .map(|account| account.gid);
     Accounts {
-        members: runner_gid.map(|gid| members(gid, &passwd, &group)).unwrap_or_default(),
+        members: runner_gid
+            .map(|gid| passwd::members(gid, &passwd, &group))
+            .unwrap_or_default(),
         found,
         missing,
         logs_gid: Group::from_name(LOGS).ok().flatten().map(|group| group.gid.as_raw()),
-        other: ordinary(&passwd),
+        other: passwd::ordinary(&passwd),
     }
 }
 
-fn account(name: &'static str, user: &User, [passwd, shadow, group]: [&String; 3]) -> Account {
+fn account(name: &'static str, user: &User, passwd: &str, shadow: &str) -> Account {
     let (uid, gid) = (user.uid.as_raw(), user.gid.as_raw());
     Account {
         name,
@@ -146,90 +140,23 @@ fn account(name: &'static str, user: &User, [passwd, shadow, group]: [&String; 3
         gid,
         home: user.dir.clone(),
         shell: user.shell.clone(),
-        password: password(name, user.passwd.to_str().unwrap_or("x"), shadow),
-        groups: groups(name, gid, group),
-        twins: records(passwd)
-            .filter(|fields| fields.get(2) == Some(&uid.to_string().as_str()))
-            .filter_map(|fields| fields.first().copied())
-            .filter(|other| *other != name)
-            .map(str::to_owned)
-            .collect(),
+        password: passwd::password(name, user.passwd.to_str().unwrap_or("x"), shadow),
+        groups: groups(name, user.gid),
+        twins: passwd::twins(name, uid, passwd),
     }
 }
 
-fn records(text: &str) -> impl Iterator<Item = Vec<&str>> {
-    text.lines().map(|line| line.split(':').collect())
-}
-
-fn password(name: &str, field: &str, shadow: &str) -> Password {
-    let field = if field == "x" {
-        records(shadow)
-            .find(|fields| fields.first() == Some(&name))
-            .and_then(|fields| fields.get(1).copied())
-    } else {
-        Some(field)
-    };
-    match field {
-        None => Password::Missing,
-        Some("*") => Password::Star,
-        Some("") => Password::Empty,
-        Some(locked) if locked.starts_with('!') => Password::Locked,
-        Some(_) => Password::Hash,
-    }
-}
-
-fn groups(name: &str, own: u32, group: &str) -> BTreeSet<String> {
-    records(group)
-        .filter(|fields| fields.get(2) != Some(&own.to_string().as_str()))
-        .filter(|fields| {
-            fields
-                .get(3)
-                .is_some_and(|members| members.split(',').any(|member| member == name))
+/// The groups that a login has, as sshd will ask for them, beside its own.
+fn groups(name: &str, own: Gid) -> BTreeSet<String> {
+    let all = CString::new(name).ok().and_then(|name| getgrouplist(&name, own).ok());
+    all.unwrap_or_default()
+        .into_iter()
+        .filter(|gid| *gid != own)
+        .map(|gid| {
+            let group = Group::from_gid(gid).ok().flatten();
+            group.map_or_else(|| gid.to_string(), |group| group.name)
         })
-        .filter_map(|fields| fields.first().map(|group| (*group).to_owned()))
         .collect()
-}
-
-/// Who else is in the group with this number, by membership or as their own.
-fn members(gid: u32, passwd: &str, group: &str) -> Vec<String> {
-    let gid = gid.to_string();
-    let listed = records(group)
-        .filter(|fields| fields.get(2) == Some(&gid.as_str()))
-        .flat_map(|fields| {
-            fields
-                .get(3)
-                .copied()
-                .unwrap_or_default()
-                .split(',')
-                .collect::<Vec<_>>()
-        });
-    let own = records(passwd)
-        .filter(|fields| fields.get(3) == Some(&gid.as_str()))
-        .filter_map(|fields| fields.first().copied());
-    let mut found: Vec<String> = listed
-        .chain(own)
-        .filter(|name| !name.is_empty() && *name != RUNNER)
-        .map(str::to_owned)
-        .collect();
-    found.sort();
-    found.dedup();
-    found
-}
-
-/// The first account with a shell that is a person's.
-fn ordinary(passwd: &str) -> String {
-    records(passwd)
-        .filter(|fields| !fields.iter().any(|field| [RUNNER, EXEC, "nobody"].contains(field)))
-        .filter(|fields| {
-            fields
-                .get(2)
-                .and_then(|uid| uid.parse().ok())
-                .is_some_and(|uid: u32| uid >= 1000)
-        })
-        .find(|fields| fields.get(6).is_some_and(|shell| shell.ends_with("sh")))
-        .and_then(|fields| fields.first().copied())
-        .unwrap_or("nobody")
-        .to_owned()
 }
 
 pub(super) fn judge(accounts: &Accounts, config: Option<&Config>, report: &mut Report) {
@@ -341,10 +268,6 @@ fn judge_ids(accounts: &Accounts, config: &Config, report: &mut Report) {
 mod tests {
     use super::*;
 
-    const PASSWD: &str = "root:x:0:0::/root:/bin/bash\nnobody:x:65534:65534::/:/usr/sbin/nologin\n\
-                          agent-runner:x:990:990::/:/usr/libexec/writ/agent-exec\nwrit-exec:x:991:991::/:/usr/sbin/nologin\n\
-                          backup:x:34:990::/:/usr/sbin/nologin\nalice:x:1000:1000::/home/alice:/bin/bash\n";
-
     fn healthy() -> Accounts {
         let account = |name, id, shell: &str| Account {
             name,
@@ -414,34 +337,5 @@ mod tests {
             break_it(&mut accounts);
             assert_eq!(found(&accounts, &config()), [*name]);
         }
-    }
-
-    #[test]
-    fn password_fields_are_told_apart() {
-        let shadow = "a:*:1\nb:!:1\nc:!*:1\nd::1\ne:$y$j9T$x:1\n";
-        for (name, expected) in [
-            ("a", Password::Star),
-            ("b", Password::Locked),
-            ("c", Password::Locked),
-            ("d", Password::Empty),
-            ("e", Password::Hash),
-            ("f", Password::Missing),
-        ] {
-            assert_eq!(password(name, "x", shadow), expected, "{name}");
-        }
-        assert_eq!(
-            password("a", "", shadow),
-            Password::Empty,
-            "a password in passwd itself counts"
-        );
-    }
-
-    #[test]
-    fn memberships_and_the_other_account_are_read_from_the_files() {
-        let group = "agent-runner:x:990:eve,agent-runner\nadm:x:4:agent-runner,alice\nsudo:x:27:\n";
-        assert_eq!(members(990, PASSWD, group), ["backup", "eve"]);
-        assert_eq!(groups(RUNNER, 990, group), BTreeSet::from(["adm".to_owned()]));
-        assert_eq!(ordinary(PASSWD), "alice");
-        assert_eq!(ordinary("root:x:0:0::/root:/bin/sh\n"), "nobody");
     }
 }

@@ -107,6 +107,7 @@ fn faults_of(path: &Path) -> Vec<(String, String)> {
     if mode & 0o001 == 0 {
         faults.push((format!("cannot be run by agent-runner (mode {:o})", mode & 0o7777), own));
     }
+    faults.extend(folders_of(path));
     let mut start = [0; 2];
     match File::open(path).and_then(|mut file| file.read_exact(&mut start)) {
         Ok(()) if start == *b"#!" => {
@@ -116,6 +117,27 @@ fn faults_of(path: &Path) -> Vec<(String, String)> {
         Err(error) => faults.push((format!("cannot be read: {error}"), format!("ls -lL {shown}"))),
     }
     faults
+}
+
+/// What there is to say against the folders that a program lies in, links followed.
+fn folders_of(path: &Path) -> Vec<(String, String)> {
+    let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let folders = real.ancestors().skip(1);
+    folders
+        .filter_map(|folder| std::fs::metadata(folder).ok().map(|about| (folder, about)))
+        .filter_map(|(folder, about)| {
+            let (shown, mode) = (folder.display(), about.mode() & 0o7777);
+            if about.uid() != 0 || mode & 0o022 != 0 && (mode & 0o002 != 0 || about.gid() != 0) {
+                let mend = format!("chown root:root {shown} && chmod go-w {shown}");
+                Some((format!("lies in {shown}, which others can write (mode {mode:o})"), mend))
+            } else if mode & 0o001 == 0 {
+                let what = format!("lies in {shown}, which agent-runner cannot enter (mode {mode:o})");
+                Some((what, format!("chmod o+x {shown}")))
+            } else {
+                None
+            }
+        })
+        .collect()
 }
 
 pub(super) fn judge(actions: &Actions, report: &mut Report) {
@@ -169,8 +191,10 @@ mod tests {
             let all: Vec<String> = faults_of(&path).into_iter().map(|(what, _)| what).collect();
             all.join("; ")
         };
-        let own = nix::unistd::geteuid().is_root();
-        assert_eq!(faults(b"\x7fELF", 0o755).is_empty(), own);
+        // The folder is the tester's own, below one that all can write.
+        let good = faults(b"\x7fELF", 0o755);
+        assert!(good.contains("lies in") && !good.contains("script"), "{good}");
+        assert!(!nix::unistd::geteuid().is_root() || folders_of(Path::new("/usr/bin/env")).is_empty());
         assert!(faults(b"\x7fELF", 0o775).contains("others can write it"));
         assert!(faults(b"\x7fELF", 0o4755).contains("set-id"));
         assert!(faults(b"\x7fELF", 0o700).contains("cannot be run"));

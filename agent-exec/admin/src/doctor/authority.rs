@@ -49,7 +49,8 @@ pub(super) const CHECKS: &[&Check] = &[&CA, &PRINCIPALS, &KRL, &HOST_CERTIFICATE
 const PRINCIPALS_FILE: &str = "/etc/writ/principals";
 const KRL_FILE: &str = "/etc/writ/krl";
 const RECEIPT_KEY_FILE: &str = "/etc/writ/receipt.key";
-const ENROL: &str = "writ-target enroll | ssh CA writ-ca enroll --address HOST:22 | writ-target enroll --accept";
+pub(super) const ENROL: &str = "from the CA's machine: ssh HOST sudo writ-target enroll | writ-ca enroll --address HOST:22 | \
+                     ssh HOST sudo writ-target enroll --accept";
 /// A host certificate that ends sooner is said to, in seconds.
 const SOON_S: u64 = 14 * 24 * 3600;
 
@@ -148,6 +149,10 @@ pub(super) fn judge(
             report.settle(&CA, shown.join(", "));
         }
     }
+    if let Some(config) = config {
+        judge_principals(&authority.principals, config.target.as_str(), report);
+    }
+    report.settle(&PRINCIPALS, "not looked at: target.toml cannot be read");
     if let Err(error) = &authority.krl {
         let mend =
             format!("{SSH_KEYGEN} -k -f {KRL_FILE}.new && mv {KRL_FILE}.new {KRL_FILE}; then bring the CA's list");
@@ -155,18 +160,16 @@ pub(super) fn judge(
     }
     report.settle(&KRL, "ssh-keygen reads it");
     if let Some(config) = config {
-        judge_principals(&authority.principals, config.target.as_str(), report);
         judge_certificate(authority, config.target.as_str(), presented, now, report);
     }
-    report.settle(&PRINCIPALS, "not looked at: target.toml cannot be read");
     report.settle(&HOST_CERTIFICATE, "not looked at: target.toml cannot be read");
     match &authority.receipt_key {
-        Err(error) => report.finding(&RECEIPT_KEY, error, format!("rm -f {RECEIPT_KEY_FILE}; {ENROL}")),
+        Err(error) => report.finding(&RECEIPT_KEY, error, format!("rm -f {RECEIPT_KEY_FILE}, then {ENROL}")),
         Ok(key) => {
             let host = authority.host_key.as_ref().ok();
             if host == Some(key) || authority.cas().contains(key) {
                 let what = "it is also the host key or a key of the CA";
-                report.finding(&RECEIPT_KEY, what, format!("rm {RECEIPT_KEY_FILE}; {ENROL}"));
+                report.finding(&RECEIPT_KEY, what, format!("rm {RECEIPT_KEY_FILE}, then {ENROL}"));
             }
             report.settle(&RECEIPT_KEY, key.fingerprint());
         }
@@ -299,7 +302,8 @@ mod tests {
     fn a_healthy_target_has_no_findings() {
         let report = judged(&healthy());
         assert_eq!(report.found(), Vec::<&str>::new(), "{}", report.text());
-        assert_eq!(report.said().len(), CHECKS.len());
+        let names: Vec<_> = report.said().iter().map(|said| said.check.name).collect();
+        assert_eq!(names, CHECKS.iter().map(|check| check.name).collect::<Vec<_>>());
     }
 
     #[test]

@@ -1,15 +1,12 @@
-//! Owners and modes of every path of an installation, and of the folders above them.
+//! Owners and modes of every path of an installation.
 
-use std::collections::BTreeSet;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use nix::sys::statvfs::{FsFlags, statvfs};
-
 use super::accounts::Owners;
 use super::report::{Check, Report};
-use super::tools::{self, LS};
+use super::tools;
 use super::{AGENT_EXEC, EXEC, LOG, LOGS, RUNNER};
 
 const PATHS: Check = Check {
@@ -24,26 +21,7 @@ const PROGRAM: Check = Check {
     why: "without the bit it refuses every session; with more, other accounts can start it",
     mend: "`chown writ-exec:agent-runner PATH && chmod 4750 PATH`",
 };
-const PARENTS: Check = Check {
-    name: "parents",
-    what: "the folders above are root's, and nobody else can write them",
-    why: "who can write a folder can put another file in the place of any in it",
-    mend: "`chown root:root FOLDER && chmod go-w FOLDER`",
-};
-const ACLS: Check = Check {
-    name: "acls",
-    what: "no path has an access control list",
-    why: "a list gives rights that the mode does not show",
-    mend: "`setfacl -b PATH`",
-};
-const MOUNT: Check = Check {
-    name: "mount",
-    what: "the file system of agent-exec is neither nosuid nor noexec",
-    why: "the set-user-id bit would be ignored, and every session refused",
-    mend: "`mount -o remount,suid,exec MOUNT`, and in /etc/fstab",
-};
-
-pub(super) const CHECKS: &[&Check] = &[&PATHS, &PROGRAM, &PARENTS, &ACLS, &MOUNT];
+pub(super) const CHECKS: &[&Check] = &[&PATHS, &PROGRAM];
 
 /// The configuration's folder.
 const ETC: &str = "/etc/writ";
@@ -107,10 +85,13 @@ type Looked = Result<Option<Seen>, String>;
 #[derive(Debug, Clone)]
 pub(super) struct Paths {
     rules: Vec<(Rule, Looked)>,
-    parents: Vec<(PathBuf, Looked)>,
-    listing: Result<String, String>,
-    /// Whether the file system of agent-exec ignores set-user-id bits, or runs nothing; none where it is not there.
-    mount: Option<(bool, bool)>,
+}
+
+impl Paths {
+    /// All of them.
+    pub(super) fn all(&self) -> Vec<&Path> {
+        self.rules.iter().map(|(rule, _)| rule.path.as_path()).collect()
+    }
 }
 
 pub(super) fn look() -> Paths {
@@ -153,41 +134,12 @@ pub(super) fn look() -> Paths {
     if let Ok(program) = std::env::current_exe() {
         add("/", &program.to_string_lossy(), Mode::Open(0o755));
     }
-    let parents: BTreeSet<PathBuf> = rules
-        .iter()
-        .flat_map(|rule| rule.path.ancestors().skip(1).map(Path::to_owned))
-        .filter(|parent| !rules.iter().any(|rule| rule.path == *parent))
-        .collect();
-    let existing: Vec<String> = rules
-        .iter()
-        .map(|rule| &rule.path)
-        .chain(&parents)
-        .filter(|path| tools::at(path).is_ok_and(|found| found.is_some()))
-        .map(|path| path.to_string_lossy().into_owned())
-        .collect();
-    let mut arguments = vec!["-ldn", "--"];
-    arguments.extend(existing.iter().map(String::as_str));
     Paths {
-        listing: tools::run(LS, &arguments).map(|ran| ran.stdout),
-        mount: statvfs(AGENT_EXEC).ok().map(|about| {
-            let flags = about.flags();
-            (flags.contains(FsFlags::ST_NOSUID), flags.contains(FsFlags::ST_NOEXEC))
-        }),
         rules: rules
             .into_iter()
             .map(|rule| {
                 let looked = tools::at(&rule.path).map(|found| found.map(Seen::from));
                 (rule, looked)
-            })
-            .collect(),
-        parents: parents
-            .into_iter()
-            .map(|path| {
-                // /usr/sbin is a link on some systems: what counts is the folder behind it.
-                let looked = std::fs::metadata(&path)
-                    .map(|about| Some(Seen::from(about)))
-                    .map_err(|error| format!("failed to look at {}: {error}", path.display()));
-                (path, looked)
             })
             .collect(),
     }
@@ -270,41 +222,6 @@ pub(super) fn judge(paths: &Paths, owners: &Owners, report: &mut Report) {
         format!("{} paths have the owners and modes of the design", paths.rules.len()),
     );
     report.settle(&PROGRAM, format!("{AGENT_EXEC} is {EXEC}:{RUNNER} 4750"));
-    for (path, looked) in &paths.parents {
-        judge_parent(path, looked, report);
-    }
-    report.settle(
-        &PARENTS,
-        format!("{} folders above them are root's", paths.parents.len()),
-    );
-    match &paths.listing {
-        Err(error) => report.notice(
-            &ACLS,
-            format!("not looked at: {error}"),
-            "getfacl -R /etc/writ /var/log/writ",
-        ),
-        Ok(listing) => {
-            for path in with_lists(listing) {
-                report.finding(
-                    &ACLS,
-                    format!("{path} has an access control list"),
-                    format!("setfacl -b {path}"),
-                );
-            }
-        }
-    }
-    report.settle(&ACLS, "modes say everything");
-    if let Some((nosuid, noexec)) = paths.mount {
-        for (bad, option, good) in [(nosuid, "nosuid", "suid"), (noexec, "noexec", "exec")] {
-            if bad {
-                let what = format!("{AGENT_EXEC} lies on a file system that is mounted {option}");
-                let mend = format!("mount -o remount,{good} \"$(stat -c %m {AGENT_EXEC})\"");
-                report.finding(&MOUNT, what, mend);
-            }
-        }
-        report.settle(&MOUNT, "agent-exec's file system honours set-user-id bits");
-    }
-    report.settle(&MOUNT, "not looked at: there is no agent-exec");
 }
 
 fn judge_path(check: &'static Check, rule: &Rule, looked: &Looked, owners: &Owners, report: &mut Report) {
@@ -340,40 +257,9 @@ fn judge_path(check: &'static Check, rule: &Rule, looked: &Looked, owners: &Owne
 /// The step that makes a path which is missing.
 fn how_made(rule: &Rule) -> String {
     match rule.path.file_name().and_then(|name| name.to_str()) {
-        Some("ca.pub" | "principals" | "krl" | "receipt.key") => {
-            "writ-target enroll | ssh CA writ-ca enroll --address HOST:22 | writ-target enroll --accept".to_owned()
-        }
+        Some("ca.pub" | "principals" | "krl" | "receipt.key") => super::authority::ENROL.to_owned(),
         _ => "writ/install NAME".to_owned(),
     }
-}
-
-fn judge_parent(path: &Path, looked: &Looked, report: &mut Report) {
-    let shown = path.display();
-    match looked {
-        Err(error) => report.finding(&PARENTS, error, format!("ls -ld {shown}")),
-        Ok(None) => {}
-        Ok(Some(seen)) => {
-            // Distributions give /var/log to the group of a log daemon. It could move our folder away, which verification
-            // and witnesses show, and nothing else.
-            let group = seen.mode & 0o020 != 0 && seen.gid != 0;
-            if seen.uid != 0 || seen.mode & 0o002 != 0 || group && path != Path::new("/var/log") {
-                let what = format!("{shown} is {}:{} {:o}", seen.uid, seen.gid, seen.mode);
-                report.finding(&PARENTS, what, format!("chown root:root {shown} && chmod go-w {shown}"));
-            } else if group {
-                let what = format!("group {} can write {shown}: it could move {LOG} away", seen.gid);
-                report.notice(&PARENTS, what, format!("chmod g-w {shown}"));
-            }
-        }
-    }
-}
-
-/// The paths in what `ls -ldn` printed whose modes end with a `+`.
-fn with_lists(listing: &str) -> Vec<&str> {
-    listing
-        .lines()
-        .filter(|line| line.split_whitespace().next().is_some_and(|mode| mode.ends_with('+')))
-        .filter_map(|line| line.find(" /").and_then(|at| line.get(at + 1..)))
-        .collect()
 }
 
 #[cfg(test)]
@@ -405,12 +291,6 @@ mod tests {
     }
 
     fn healthy() -> Paths {
-        let folder = Seen {
-            kind: Some(Kind::Folder),
-            uid: 0,
-            gid: 0,
-            mode: 0o755,
-        };
         Paths {
             rules: fixed()
                 .into_iter()
@@ -419,14 +299,6 @@ mod tests {
                     (rule, Ok(Some(seen)))
                 })
                 .collect(),
-            parents: vec![
-                (PathBuf::from("/var/log"), Ok(Some(folder))),
-                (PathBuf::from("/etc"), Ok(Some(folder))),
-            ],
-            listing: Ok(
-                "drwxr-xr-x  2 0 0 4096 Jan  1 10:00 /etc/writ\n-rw-r--r--. 1 0 0 1 Jan  1 10:00 /etc/a\n".to_owned(),
-            ),
-            mount: Some((false, false)),
         }
     }
 
@@ -477,26 +349,5 @@ mod tests {
             .unwrap();
         paths.rules[at].1.as_mut().unwrap().as_mut().unwrap().mode = 0o750;
         assert_eq!(judged(&paths).found(), ["agent_exec"]);
-    }
-
-    #[test]
-    fn parents_lists_and_mounts_are_judged() {
-        let mut paths = healthy();
-        paths.parents[1].1.as_mut().unwrap().as_mut().unwrap().mode = 0o757;
-        assert_eq!(judged(&paths).found(), ["parents"]);
-        let mut paths = healthy();
-        let log = paths.parents[0].1.as_mut().unwrap().as_mut().unwrap();
-        (log.mode, log.gid) = (0o775, 4);
-        assert!(judged(&paths).found().is_empty());
-        assert!(judged(&paths).text().contains("could move /var/log/writ away"));
-        let mut paths = healthy();
-        paths.listing = Ok("-rw-r--r--+ 1 0 0 1 Jan  1 10:00 /etc/writ/a b\n".to_owned());
-        assert_eq!(judged(&paths).found(), ["acls"]);
-        assert!(judged(&paths).text().contains("setfacl -b /etc/writ/a b"));
-        for mount in [(true, false), (false, true)] {
-            let mut paths = healthy();
-            paths.mount = Some(mount);
-            assert_eq!(judged(&paths).found(), ["mount"]);
-        }
     }
 }

@@ -1,9 +1,14 @@
 //! The programs that doctor asks, each by its absolute path and in an empty environment: no search path is believed.
 
-use std::fs::Metadata;
-use std::io::ErrorKind;
+use std::fs::{Metadata, OpenOptions};
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+
+use nix::fcntl::OFlag;
+
+use super::MAX_BYTES;
 
 pub(super) const SSHD: &str = "/usr/sbin/sshd";
 pub(super) const SSH_KEYGEN: &str = "/usr/bin/ssh-keygen";
@@ -57,17 +62,24 @@ pub(super) fn at(path: &Path) -> Result<Option<Metadata>, String> {
     absent(std::fs::symlink_metadata(path)).map_err(|error| format!("failed to look at {}: {error}", path.display()))
 }
 
-/// The text of a file; `None` if it is not there.
+/// The text of a file; `None` if it is not there. Other accounts may have put it there: it is not waited for.
 pub(super) fn read(path: &Path) -> Result<Option<String>, String> {
     let failed = |error: std::io::Error| format!("failed to read {}: {error}", path.display());
-    match absent(std::fs::metadata(path)).map_err(failed)? {
-        None => Ok(None),
-        Some(about) if !about.is_file() => Err(format!("{} is not a regular file", path.display())),
-        Some(about) if about.len() > super::MAX_BYTES => Err(format!("{} is too long", path.display())),
-        Some(_) => absent(std::fs::read(path))
-            .map(|bytes| bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
-            .map_err(failed),
+    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let open = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path);
+    let Some(file) = absent(open).map_err(failed)? else {
+        return Ok(None);
+    };
+    let about = file.metadata().map_err(failed)?;
+    if !about.is_file() || about.len() > MAX_BYTES {
+        return Err(format!(
+            "{} is not a regular file of at most {MAX_BYTES} bytes",
+            path.display()
+        ));
     }
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
 }
 
 fn absent<T>(result: std::io::Result<T>) -> std::io::Result<Option<T>> {
