@@ -181,6 +181,12 @@ fn reads(manifest: &Manifest, page: &mut Page) {
             page.line("", "its content is copied, and must have the sha256 that was asked for");
         }
     }
+    let besides = match (manifest.privilege(), manifest.profile()) {
+        (Privilege::Sudo, _) => "besides, whatever root may read: it is not caged",
+        (Privilege::None, Profile::Reader) => "besides, its own libraries: it opens nothing else by name",
+        (Privilege::None, Profile::Tool) => "besides, everything that agent-runner may read",
+    };
+    page.line("", besides);
 }
 
 fn runs(manifest: &Manifest, config: &Config, page: &mut Page) {
@@ -236,7 +242,9 @@ fn changes(manifest: &Manifest, page: &mut Page) {
     let words = match (manifest.privilege(), manifest.profile()) {
         (Privilege::Sudo, _) => "whatever the program changes: it runs with sudo's rights, outside of any cage",
         (Privilege::None, Profile::Reader) => "nothing: it writes no file and has no network (profile reader)",
-        (Privilege::None, Profile::Tool) => "files where its account may write, and it has the network (profile tool)",
+        (Privilege::None, Profile::Tool) => {
+            "files below /tmp and /var/tmp, and what it reaches over the network, where it can connect (profile tool)"
+        }
     };
     page.line("changes", words);
     if let Some(verify) = manifest.verify() {
@@ -369,7 +377,8 @@ mod tests {
         let page = explained(include_str!("../../../proto/catalogue/actions.d/check_health.toml"));
         for line in [
             "arguments  probe: a text of 0 to 63 characters that fits ^[a-z]",
-            "reads      no file that the caller names\n",
+            "reads      no file that the caller names\n           besides, everything that agent-runner may read\n",
+            "changes    files below /tmp and /var/tmp",
             "  ssh: /usr/libexec/writ/inspect tcp 127.0.0.1 22  (at most 1 s)\n",
             "  root-disk: /usr/libexec/writ/inspect disk / 10  (at most 1 s)\n",
         ] {
