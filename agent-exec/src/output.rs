@@ -1,4 +1,5 @@
-//! A program's output: counted and hashed to its end, kept up to a limit, and put into words for the answer.
+//! A program's output: counted and hashed to its end, kept up to a limit, freed of secrets, and put into words for the
+//! answer. Secrets go before anything is encoded, so base64 is no way around it.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -41,14 +42,17 @@ impl Capture {
     #[must_use]
     pub(crate) fn finish(self, wanted: Option<Encoding>) -> (String, Stream) {
         let truncated = self.bytes > self.kept.len() as u64;
-        let (encoding, text) = encode(self.kept, truncated, wanted);
+        let end = if truncated { redact::End::Cut } else { redact::End::Whole };
+        let clean = redact::redact_range(&[], &self.kept, end);
+        let redactions = clean.count;
+        let (encoding, text) = encode(clean.bytes.into_owned(), truncated, wanted);
         let stream = Stream {
             encoding,
             bytes: self.bytes,
             sha256: Digest::from_bytes(&self.hash.finalize().into()),
             sent_sha256: Digest::of(text.as_bytes()),
             truncated,
-            redactions: 0,
+            redactions,
         };
         (text, stream)
     }
@@ -111,6 +115,25 @@ mod tests {
         );
         assert_eq!(stream.sha256, Digest::of(&[b'a'; 100]));
         assert_eq!(stream.sent_sha256, Digest::of(&[b'a'; 10]));
+    }
+
+    #[test]
+    fn redaction_base64_no_bypass() {
+        let line = b"db: password=hunter2hunter2 host=db-1\n";
+        for wanted in [None, Some(Encoding::Text), Some(Encoding::Base64)] {
+            let (text, stream) = captured(line, 100, wanted);
+            let shown = if stream.encoding == Encoding::Base64 { STANDARD.decode(&text).unwrap() } else { text.into_bytes() };
+            let shown = String::from_utf8(shown).unwrap();
+            assert!(!shown.contains("hunter2") && shown.contains("host=db-1"), "{shown}");
+            assert_eq!(stream.redactions, 1);
+            assert_eq!(stream.sha256, Digest::of(line), "the hash of the whole is of the raw bytes");
+        }
+    }
+
+    #[test]
+    fn a_secret_that_the_limit_cut_is_not_shown_either() {
+        let (text, stream) = captured(b"token=abcdefghijklmnopqrstuvwxyz0123456789", 20, None);
+        assert!(stream.truncated && !text.contains("abcdef"), "{text}");
     }
 
     #[test]

@@ -58,10 +58,16 @@ pub(crate) fn intent(request: &Verified, action: &Action, argv: &[String]) -> Dr
         risk: Some(action.risk),
         manifest: Some(action.manifest.clone()),
         walls: Some(action.walls.clone()),
-        argv: Some(argv.iter().map(|element| escaped(element, MAX_ARG)).collect()),
+        argv: Some(shown(argv)),
         decision: Some(Decision::Allow),
         ..about(Event::Intent, request)
     }
+}
+
+/// A command line for a record: without secrets, escaped, and each element cut.
+fn shown(argv: &[String]) -> Vec<String> {
+    let (argv, _) = redact::redact_argv(argv.iter().map(String::as_str));
+    argv.iter().map(|element| escaped(element, MAX_ARG)).collect()
 }
 
 /// The result: what became of it.

@@ -314,8 +314,7 @@ fn become_program(
         return Err(Errno::ESRCH);
     }
     nix::unistd::chdir(c"/")?;
-    // SAFETY: two integers; the ruleset was made by the parent for this.
-    Errno::result(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, RULESET_FD, 0_u32) })?;
+    restrict_self(RULESET_FD)?;
     plan.walls.settle(std::process::id());
     plan.walls.filter().map_err(|()| Errno::last())?;
     // SAFETY: both arrays end with a null pointer and point to strings that live in `plan`; the empty path with
@@ -341,6 +340,12 @@ fn reset_signals() -> Result<(), Errno> {
         unsafe { libc::signal(number, libc::SIG_DFL) };
     }
     nix::sys::signal::SigSet::empty().thread_set_mask()
+}
+
+/// Puts this thread behind a Landlock ruleset (landlock_restrict_self(2)). `no_new_privs` must be set.
+pub(crate) fn restrict_self(ruleset: i32) -> Result<(), Errno> {
+    // SAFETY: two integers; a descriptor that is no ruleset is an error and nothing else.
+    Errno::result(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset, 0_u32) }).map(drop)
 }
 
 /// The version of Landlock that the kernel has; 0 or less where it has none.

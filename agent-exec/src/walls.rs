@@ -202,3 +202,84 @@ fn rules(call: &Call) -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
             .collect(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, File};
+    use std::os::fd::AsRawFd as _;
+
+    /// Runs a look behind the Landlock wall of a profile. Walls stand around one thread, and it ends with the look.
+    fn behind(profile: Profile, abi: i32, look: impl FnOnce() + Send + 'static) {
+        let program = File::open("/bin/true").unwrap();
+        let walls = Walls::build_with(profile, program.as_fd(), abi).unwrap();
+        let thread = std::thread::spawn(move || {
+            nix::sys::prctl::set_no_new_privs().unwrap();
+            sys::restrict_self(walls.ruleset().as_raw_fd()).unwrap();
+            look();
+        });
+        thread.join().unwrap();
+    }
+
+    /// The first version is what every promise rests on; the second adds moving between folders; the newest is what runs.
+    fn versions() -> Vec<i32> {
+        let newest = sys::landlock_abi().min(NEWEST);
+        assert!(newest >= 1, "this kernel has no Landlock: nothing can be shown here");
+        [1, 2, newest].into_iter().filter(|abi| *abi <= newest).collect()
+    }
+
+    #[test]
+    fn a_reader_opens_no_file_by_name_but_libraries_whatever_the_version() {
+        for abi in versions() {
+            behind(Profile::Reader, abi, || {
+                assert!(File::open("/etc/passwd").is_err());
+                assert!(File::open("/proc/self/status").is_err());
+                assert!(fs::read_dir("/tmp").is_err());
+                assert!(fs::write(format!("/tmp/writ-walls-{}", std::process::id()), "x").is_err());
+                assert!(fs::read_dir("/usr/lib").is_ok());
+            });
+        }
+    }
+
+    #[test]
+    fn a_tool_reads_what_its_account_may_and_writes_below_tmp_only_whatever_the_version() {
+        let elsewhere = std::env::current_dir().unwrap().join("target-of-walls");
+        for abi in versions() {
+            let elsewhere = elsewhere.clone();
+            behind(Profile::Tool, abi, move || {
+                assert!(File::open("/etc/passwd").is_ok());
+                let own = format!("/tmp/writ-walls-{}-{abi}", std::process::id());
+                fs::write(&own, "x").unwrap();
+                fs::remove_file(&own).unwrap();
+                assert!(fs::write(&elsewhere, "x").is_err());
+                assert!(!elsewhere.exists());
+            });
+        }
+    }
+
+    #[test]
+    fn a_host_without_landlock_is_refused() {
+        let program = File::open("/bin/true").unwrap();
+        for abi in [0, -1] {
+            let refused = Walls::build_with(Profile::Reader, program.as_fd(), abi).err().unwrap();
+            assert!(refused.contains("5.13"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn the_filters_know_the_process_only_once_it_is_there() {
+        let program = File::open("/bin/true").unwrap();
+        let mut walls = Walls::build(Profile::Tool, program.as_fd()).unwrap();
+        let holds = |walls: &Walls, number: u32| {
+            walls
+                .filters
+                .iter()
+                .flatten()
+                .any(|instruction| instruction.k == number)
+        };
+        assert!(holds(&walls, OWN_PROCESS) && holds(&walls, OWN_GROUP));
+        walls.settle(4711);
+        assert!(holds(&walls, 4711) && holds(&walls, 4711_u32.wrapping_neg()));
+        assert!(!holds(&walls, OWN_PROCESS) && !holds(&walls, OWN_GROUP));
+    }
+}
