@@ -78,9 +78,9 @@ fn commands() -> Vec<(String, String)> {
         same(&"x".repeat(200)),
         ("x".repeat(201), format!("{}...", "x".repeat(197))),
         ("x".repeat(50_000), format!("{}...", "x".repeat(197))),
-        // 25 escapes of 8 bytes are 200; one more, and the cut goes through an escape.
+        // 25 escapes of 8 bytes are 200; with one more there is a cut, and never through an escape.
         ("\u{202e}".repeat(25), r"\u{202e}".repeat(25)),
-        ("\u{202e}".repeat(26), format!("{}...", &r"\u{202e}".repeat(25)[..197])),
+        ("\u{202e}".repeat(26), format!("{}...", r"\u{202e}".repeat(24))),
     ]
 }
 
