@@ -285,6 +285,7 @@ fn rollback_snapshot_and_truncate_then_resume_show_against_a_head_that_others_ho
     );
 }
 
+/// REQ-RECORD-16.
 #[test]
 fn torn_bytes_in_place_of_a_record_that_is_vouched_for_are_found() {
     let (room, heads) = Room::filled(9, ONE_SEGMENT);
@@ -328,6 +329,7 @@ fn torn_bytes_in_place_of_a_record_that_is_vouched_for_are_found() {
     println!("{attacks} attacks, {attacks} found");
 }
 
+/// REQ-RECORD-17.
 #[test]
 fn every_torn_place_is_in_the_report() {
     let (room, _) = Room::filled(3, ONE_SEGMENT);
@@ -388,6 +390,7 @@ fn nothing_empty_and_unreadable_are_failures() {
     assert_eq!(kinds(&[room.folder(), empty.path().join("none")]), [Kind::Unreadable]);
 }
 
+/// REQ-RECORD-14.
 #[test]
 fn what_is_no_regular_file_is_unreadable_and_never_waited_for() {
     let laid = |lay: &dyn Fn(&std::path::Path)| {

@@ -1,7 +1,7 @@
 //! What is done to one tier's log shows against the logs of the others, which hold its heads.
 //!
 //! The attacks are those of docs/threat-model.md, each twice where it can be: as the edit of a file, and with all records
-//! behind it chained anew, as somebody does it who owns the machine.
+//! behind it chained anew, as somebody does it who owns the machine. REQ-RECORD-15, REQ-RECORD-16.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
@@ -195,6 +195,7 @@ fn logs_that_were_left_alone_vouch_for_each_other() {
     assert_eq!([relay.unwitnessed, ca.unwitnessed, target.unwitnessed], [2, 0, 0]);
 }
 
+/// REQ-RECORD-18.
 #[test]
 fn what_nobody_vouches_for_is_counted() {
     let mut world = World::new();
@@ -358,6 +359,7 @@ fn fork_two_callers() {
     assert_eq!(world.fault(), Some((Kind::HeadDiffers, Some(seq))), "nor the other one");
 }
 
+/// REQ-RECORD-18.
 #[test]
 fn a_log_in_the_place_of_another_is_noted() {
     let mut world = World::new();
@@ -400,6 +402,7 @@ fn witnesses_are_heard_in_every_segment_and_a_file_that_cannot_be_read_is_a_faul
     assert!(world.report().faults.iter().any(|fault| fault.kind == Kind::Unreadable));
 }
 
+/// REQ-RECORD-19.
 #[test]
 fn a_log_that_is_written_meanwhile_has_no_fault() {
     let mut world = World::new();

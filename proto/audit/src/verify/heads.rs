@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use wire::ids::{Digest, Head, LogId};
 
-/// How many heads are held at once: about 30 MB.
-pub(crate) const ROOM: usize = 1 << 19;
+/// How many heads are held at once: about 60 MB.
+pub(crate) const ROOM: usize = 1 << 20;
 
 /// How many logs that were not given are remembered. A log can name as many as it likes.
 const ABSENT: usize = 1000;
