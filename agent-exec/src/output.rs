@@ -42,7 +42,11 @@ impl Capture {
     #[must_use]
     pub(crate) fn finish(self, wanted: Option<Encoding>) -> (String, Stream) {
         let truncated = self.bytes > self.kept.len() as u64;
-        let end = if truncated { redact::End::Cut } else { redact::End::Whole };
+        let end = if truncated {
+            redact::End::Cut
+        } else {
+            redact::End::Whole
+        };
         let clean = redact::redact_range(&[], &self.kept, end);
         let redactions = clean.count;
         let (encoding, text) = encode(clean.bytes.into_owned(), truncated, wanted);
@@ -122,11 +126,19 @@ mod tests {
         let line = b"db: password=hunter2hunter2 host=db-1\n";
         for wanted in [None, Some(Encoding::Text), Some(Encoding::Base64)] {
             let (text, stream) = captured(line, 100, wanted);
-            let shown = if stream.encoding == Encoding::Base64 { STANDARD.decode(&text).unwrap() } else { text.into_bytes() };
+            let shown = if stream.encoding == Encoding::Base64 {
+                STANDARD.decode(&text).unwrap()
+            } else {
+                text.into_bytes()
+            };
             let shown = String::from_utf8(shown).unwrap();
             assert!(!shown.contains("hunter2") && shown.contains("host=db-1"), "{shown}");
             assert_eq!(stream.redactions, 1);
-            assert_eq!(stream.sha256, Digest::of(line), "the hash of the whole is of the raw bytes");
+            assert_eq!(
+                stream.sha256,
+                Digest::of(line),
+                "the hash of the whole is of the raw bytes"
+            );
         }
     }
 

@@ -118,6 +118,7 @@ fn ruleset(profile: Profile, program: BorrowedFd<'_>, abi: i32) -> Result<OwnedF
             ("/usr/lib", look | AccessFs::Execute),
             ("/usr/lib64", look | AccessFs::Execute),
             ("/etc/ld.so.cache", AccessFs::ReadFile.into()),
+            ("/dev/null", AccessFs::ReadFile | AccessFs::WriteFile),
         ],
         Profile::Tool => &[
             ("/", look | AccessFs::Execute),
@@ -162,7 +163,7 @@ fn allowlist(profile: Profile) -> Result<BpfProgram, seccompiler::BackendError> 
 }
 
 /// clone3 has its flags behind a pointer, where a filter cannot look. The C library takes ENOSYS for an older kernel and
-/// uses clone.
+/// uses clone. Of two filters that both say an error the last one counts, so the allowlist has to let it through.
 fn no_clone3() -> Result<BpfProgram, seccompiler::BackendError> {
     let rules = [(libc::SYS_clone3, Vec::new())].into_iter().collect();
     compile(rules, SeccompAction::Allow, SeccompAction::Errno(libc::ENOSYS as u32))

@@ -192,7 +192,7 @@ fn rows() -> Vec<Row> {
     add(
         "tool",
         "another process",
-        works("defined(my $p = fork) && ($p || exit(0)) && waitpid($p, 0) == $p"),
+        works("defined($p = fork) && ($p || exit(0)) && waitpid($p, 0) == $p"),
         Ok,
     );
     add("reader", "another program", works("exec('/bin/true')"), EPERM);
@@ -231,7 +231,9 @@ fn run(stack: &Stack, relay: &mut EvilRelay, row: &Row) -> (String, serde_json::
         row.profile,
         row.name
     );
-    (answer["output"].as_str().unwrap().to_owned(), outcome)
+    let output = answer["output"].as_str().unwrap();
+    assert!(!output.is_empty(), "{} as {}: {answer}", row.name, row.profile);
+    (output.to_owned(), outcome)
 }
 
 #[test]
