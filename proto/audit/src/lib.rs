@@ -29,4 +29,4 @@ pub use record::{
 pub use replay::{Call, Replay, Step, replay};
 pub use rights::{Own, Rights};
 pub use strangers::Strangers;
-pub use verify::{Expected, Fault, Kind, LogReport, Report, verify};
+pub use verify::{Expected, Fault, Kind, LogReport, Report, TornPlace, Vouched, verify};
