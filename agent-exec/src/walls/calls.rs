@@ -72,7 +72,7 @@ calls! {
     Reader access SYS_access Always, "the loader looks for a preload list";
     Reader faccessat SYS_faccessat Always, "the same";
     Reader fcntl SYS_fcntl OneOf(1, &[0, 1, 2, 3, 4, 1030]), "flags of descriptors; not locks, leases or owners";
-    Reader ioctl SYS_ioctl OneOf(1, &[0x5401, 0x5413]), "is this a terminal? (TCGETS, TIOCGWINSZ)";
+    Reader ioctl SYS_ioctl OneOf(1, &[0x5401, 0x5413, 0x5421]), "is this a terminal? (TCGETS, TIOCGWINSZ); and not to block (FIONBIO)";
     Reader mmap SYS_mmap Always, "memory";
     Reader mprotect SYS_mprotect Always, "memory";
     Reader munmap SYS_munmap Always, "memory";
