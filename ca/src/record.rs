@@ -421,7 +421,7 @@ fn lines(path: &Path) -> Result<impl Iterator<Item = Result<Record, HistoryError
 }
 
 fn cut(text: &str) -> String {
-    audit::show::ascii(text, MESSAGE_BYTES)
+    wire::text::escaped(text, MESSAGE_BYTES)
 }
 
 fn first(policies: &[String]) -> Vec<String> {

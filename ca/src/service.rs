@@ -227,7 +227,7 @@ fn unnamed_refusal<B>(response: &http::Response<B>) -> Option<Error> {
 
 /// A refusal as gRPC says it: the nearest of its codes, and ours beside it.
 fn status(refused: &Refused) -> Status {
-    let message = grpc::ascii(&refused.message);
+    let message = wire::text::ascii(&refused.message);
     let mut status = Status::new(grpc_code(refused.code), message.clone());
     let entries = [(grpc::CODE, refused.code.as_str()), (grpc::MESSAGE, message.as_str())];
     for (key, text) in entries {

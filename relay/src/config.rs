@@ -272,7 +272,7 @@ impl Fields {
     fn finish(mut self) -> Vec<Fault> {
         let unknown: Vec<String> = self.table.keys().cloned().collect();
         for key in unknown {
-            self.fault(&key.escape_debug().to_string(), "is unknown");
+            self.fault(&wire::text::escaped(&key, 64), "is unknown");
         }
         self.faults
     }

@@ -136,7 +136,7 @@ impl ServerHandler for Connection {
 
 fn unknown_tool(name: &str, refusal: &Refusal) -> ErrorData {
     let data = serde_json::json!({ "code": refusal.code.as_str(), "next": refusal.next(), "record": refusal.record });
-    ErrorData::invalid_params(format!("unknown tool: {}", audit::show::ascii(name, 64)), Some(data))
+    ErrorData::invalid_params(format!("unknown tool: {}", wire::text::escaped(name, 64)), Some(data))
 }
 
 /// A brain's name out of what a client calls itself: what does not fit becomes `-`.

@@ -351,7 +351,7 @@ impl Relay {
             Err(refusal) => Draft {
                 status: Some(verdict::status_of(refusal.code, refusal.by)),
                 code: Some(refusal.code),
-                message: Some(audit::show::ascii(&refusal.message, MESSAGE_BYTES)),
+                message: Some(wire::text::escaped(&refusal.message, MESSAGE_BYTES)),
                 ..self.draft(Event::Outcome, &built)
             },
         };

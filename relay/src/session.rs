@@ -453,5 +453,5 @@ fn plain(error: &russh::Error) -> String {
 
 /// Text of the far end for the operator's log: escaped and cut.
 fn quoted(text: &str) -> String {
-    text.chars().take(STDERR_BYTES).flat_map(char::escape_debug).collect()
+    wire::text::escaped(text, STDERR_BYTES)
 }

@@ -1,7 +1,7 @@
 //! Tasks and requests, as their owners may see them.
 //!
 //! A task belongs to one person and brain. Somebody else's task is answered exactly like one that does not exist.
-//! What is kept is bounded: open tasks for each owner, requests for each task, closed tasks in all. No key is here.
+//! What is kept is bounded: open tasks for each person, requests for each task, closed tasks in all. No key is here.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use wire::ids::{ActionName, BrainName, PersonName, Reason, RequestId, TargetName, TaskId};
 use wire::{Code, Status};
 
-/// Open tasks that one owner may have at once.
+/// Open tasks that one person may have at once, whatever their brains call themselves.
 pub const OPEN_TASKS: usize = 32;
 /// Open tasks in all.
 const ALL_OPEN_TASKS: usize = 4096;
@@ -136,7 +136,7 @@ impl Store for Memory {
         let mut kept = self.kept();
         let open = kept.tasks.values().filter(|(other, _)| other.is_open(now));
         let (all, own) = open.fold((0, 0), |(all, own), (other, _)| {
-            (all + 1, own + usize::from(other.owner == task.owner))
+            (all + 1, own + usize::from(other.owner.person == task.owner.person))
         });
         if own >= OPEN_TASKS || all >= ALL_OPEN_TASKS {
             return Err(Full);

@@ -3,7 +3,7 @@
 //! Records hold what strangers and programs said. A terminal obeys some of that, and some of it cannot be seen: both are
 //! shown as escapes, so that what a reader sees is what stands there.
 
-use std::fmt::Write as _;
+use wire::text;
 
 /// A text in which every character that a terminal would obey or not show is an escape: `\u{1b}`. Backslashes are doubled,
 /// so that no text can look like the escape of another.
@@ -13,52 +13,13 @@ pub fn escape(text: &str) -> String {
     for c in text.chars() {
         if c == '\\' {
             shown.push_str("\\\\");
-        } else if is_plain(c) {
-            shown.push(c);
+        } else if text::is_hidden(c) {
+            text::escape_char_into(&mut shown, c);
         } else {
-            let _ = write!(shown, "\\u{{{:x}}}", u32::from(c));
+            shown.push(c);
         }
     }
     shown
-}
-
-/// A text as printable ASCII of at most `bytes` bytes; everything else is an escape, and a cut is shown as `...`.
-#[must_use]
-pub fn ascii(text: &str, bytes: usize) -> String {
-    let mut shown = String::new();
-    for c in text.chars() {
-        let mut piece = String::new();
-        match c {
-            '\\' => piece.push_str("\\\\"),
-            ' '..='~' => piece.push(c),
-            _ => {
-                let _ = write!(piece, "\\u{{{:x}}}", u32::from(c));
-            }
-        }
-        if shown.len() + piece.len() > bytes {
-            shown.truncate(bytes.saturating_sub(3));
-            shown.push_str("...");
-            break;
-        }
-        shown.push_str(&piece);
-    }
-    shown
-}
-
-/// True for a character that is seen and only seen.
-fn is_plain(c: char) -> bool {
-    !c.is_control()
-        && !matches!(c,
-            // Invisible, or joins and parts what is around it.
-            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
-            // Zero width, direction marks, line and paragraph separators, embeddings, overrides, isolates.
-            | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
-            // Fillers, variation selectors, byte order mark, annotations, the replacement of objects.
-            | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffc}'
-            // Shorthand and musical format controls, private use, tags, more variation selectors.
-            | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e000}'..='\u{f8ff}' | '\u{e0000}'..='\u{10ffff}')
-        // Spaces that are not the space.
-        && (c == ' ' || !c.is_whitespace())
 }
 
 #[cfg(test)]
@@ -88,7 +49,6 @@ mod tests {
         for text in table {
             let shown = escape(text);
             assert!(shown.starts_with("\\u{"), "{shown:?}");
-            assert!(ascii(text, 100).starts_with("\\u{"));
         }
         println!("{} attacks, {} escaped", table.len(), table.len());
     }
@@ -97,13 +57,5 @@ mod tests {
     fn plain_text_stays_and_no_text_looks_like_an_escape() {
         assert_eq!(escape("Grüße, 日本 (x)"), "Grüße, 日本 (x)");
         assert_eq!(escape("\\u{1b}"), "\\\\u{1b}");
-        assert_eq!(ascii("é", 100), "\\u{e9}");
-    }
-
-    #[test]
-    fn a_cut_keeps_the_length_and_is_shown() {
-        assert_eq!(ascii(&"x".repeat(300), 200).len(), 200);
-        assert!(ascii(&"\u{1b}".repeat(300), 200).ends_with("..."));
-        assert_eq!(ascii("abc", 3), "abc");
     }
 }

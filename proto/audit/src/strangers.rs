@@ -18,7 +18,6 @@ use crate::lock;
 use crate::log::{Log, open_own};
 use crate::record::{Draft, Event};
 use crate::rights::Rights;
-use crate::show;
 
 /// Shortest time between two such records, in seconds.
 const EVERY_S: u64 = 60;
@@ -72,7 +71,7 @@ impl Strangers {
         let mut count = self.read();
         count.count = count.count.saturating_add(1).min((1 << 53) - 1);
         *count.codes.entry(code).or_default() += 1;
-        count.text = show::ascii(text, TEXT);
+        count.text = wire::text::escaped(text, TEXT);
         self.settle(count, log, now)
     }
 

@@ -12,29 +12,5 @@ pub mod v1 {
 /// Metadata key of a refusal's stable Code.
 pub const CODE: &str = "writ-code";
 
-/// Metadata key of a refusal's one line of text, printable ASCII.
+/// Metadata key of a refusal's one line of text: printable ASCII, everything else escaped (`wire::text::ascii`).
 pub const MESSAGE: &str = "writ-message";
-
-/// `text` as a value for [`MESSAGE`]: printable ASCII is kept, everything else is escaped as Rust would write it.
-#[must_use]
-pub fn ascii(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            ' '..='~' => out.push(c),
-            other => out.extend(other.escape_default()),
-        }
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::ascii;
-
-    #[test]
-    fn text_of_a_refusal_is_one_printable_ascii_line() {
-        assert_eq!(ascii("plain 'text' \\ stays"), "plain 'text' \\ stays");
-        assert_eq!(ascii("a\nb\u{1b}[2Jé"), "a\\nb\\u{1b}[2J\\u{e9}");
-    }
-}

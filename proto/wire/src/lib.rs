@@ -6,6 +6,7 @@
 
 pub mod build;
 pub mod code;
+pub mod enrolment;
 pub mod grant;
 pub mod hello;
 pub mod ids;
@@ -16,6 +17,7 @@ pub mod payload;
 pub mod seal;
 pub mod statement;
 pub mod strict;
+pub mod text;
 
 pub use code::Code;
 pub use grant::{Grant, GrantWitness, Kind, Proof, Requester};

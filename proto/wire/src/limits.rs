@@ -12,6 +12,10 @@ pub const GRANT: usize = 4 * 1024;
 pub const OUTCOME: usize = 64 * 1024;
 /// Longest signed hello, in bytes: room for a few hundred actions.
 pub const HELLO: usize = 128 * 1024;
+/// Longest message of an Outcome, in bytes.
+pub const MESSAGE: usize = 500;
+/// Longest line of an enrolment in either direction, in bytes.
+pub const ENROLMENT: usize = 16 * 1024;
 /// Most signatures in one approval.
 pub const APPROVAL_SIGS: usize = 8;
 /// Most targets that one approval can cover.

@@ -263,7 +263,7 @@ impl TargetLine {
 }
 
 /// JSON of a struct of strings and integers: it always has one.
-fn to_line(value: &impl Serialize) -> String {
+pub(crate) fn to_line(value: &impl Serialize) -> String {
     let mut line = serde_json::to_string(value).unwrap_or_default();
     line.push('\n');
     line

@@ -6,6 +6,7 @@
 use serde_json::Value;
 
 use crate::payload::Payload;
+use crate::text;
 
 /// The first line; another version has another text.
 const TITLE: &str = "Writ approval, version 1";
@@ -13,12 +14,12 @@ const TITLE: &str = "Writ approval, version 1";
 /// Renders what is to be approved: `on` holds a line `<target> <target_key> <request_sha256>` for each target, sorted.
 #[must_use]
 pub fn render(payload: &Payload, on: &[String]) -> String {
-    let mut text = String::new();
+    let mut out = String::new();
     let mut line = |name: &str, value: &str| {
-        text.push_str(name);
-        text.push_str(": ");
-        escape_into(&mut text, value);
-        text.push('\n');
+        out.push_str(name);
+        out.push_str(": ");
+        text::escape_into(&mut out, value);
+        out.push('\n');
     };
     line("statement", TITLE);
     line("task", payload.task_id.as_str());
@@ -41,7 +42,7 @@ pub fn render(payload: &Payload, on: &[String]) -> String {
     for target in on {
         line("on", target);
     }
-    text
+    out
 }
 
 /// The JSON of a value, with the keys of every object in order: a build may keep them as they were written, and the text
@@ -70,31 +71,10 @@ pub fn on_line(payload: &Payload, bytes: &[u8]) -> String {
     )
 }
 
-/// Appends a text with everything but printable ASCII written as `\u{…}`, and a backslash doubled.
-pub fn escape_into(out: &mut String, text: &str) {
-    for c in text.chars() {
-        match c {
-            '\\' => out.push_str("\\\\"),
-            ' '..='~' => out.push(c),
-            _ => {
-                out.push_str("\\u{");
-                out.push_str(&format!("{:x}", u32::from(c)));
-                out.push('}');
-            }
-        }
-    }
-}
-
-/// A text with everything but printable ASCII escaped, cut to `max` bytes: for one line of a log or a terminal.
+/// [`text::escaped`], under the name that it had first.
 #[must_use]
 pub fn escaped(text: &str, max: usize) -> String {
-    let mut out = String::new();
-    escape_into(&mut out, text);
-    if out.len() > max {
-        out.truncate(max.saturating_sub(3));
-        out.push_str("...");
-    }
-    out
+    text::escaped(text, max)
 }
 
 #[cfg(test)]

@@ -2,10 +2,12 @@
 //!
 //! A log line can be written by anybody who can reach a server's log: it may try to move a terminal's cursor, reverse
 //! the reading order, or carry words that no person sees and a model reads. Such characters are shown as the escape
-//! that Rust would write (`\u{1b}`); newline and tab stay. Nothing is removed, so nothing can be hidden by removing it.
+//! that Rust would write (`\u{1b}`); newline, tab and backslash stay, since a file is to be read as it is. Nothing is
+//! removed, so nothing can be hidden by removing it.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
+
+use wire::text;
 
 /// `text` with every character that is not plainly visible written as `\u{…}`.
 #[must_use]
@@ -18,8 +20,7 @@ pub(crate) fn visible(text: &str) -> Cow<'_, str> {
     out.push_str(clean);
     for c in rest.chars() {
         if is_hidden(c) {
-            // Writing into a String cannot fail.
-            let _ = write!(out, "\\u{{{:x}}}", u32::from(c));
+            text::escape_char_into(&mut out, c);
         } else {
             out.push(c);
         }
@@ -27,25 +28,9 @@ pub(crate) fn visible(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Whether a reader could not see `c`, or could be made to see other characters in another order by it.
+/// Hidden from a reader, but for the ends of lines and the tabs that make up a text.
 fn is_hidden(c: char) -> bool {
-    match c {
-        '\n' | '\t' | ' '..='~' => false,
-        // C0, DEL, C1: what terminals obey.
-        '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}' => true,
-        // Soft hyphen, combining grapheme joiner, Arabic letter mark, fillers, Mongolian separators: no glyph.
-        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' => true,
-        '\u{180b}'..='\u{180f}' | '\u{2800}' | '\u{3164}' | '\u{ffa0}' => true,
-        // Zero width, bidirectional marks, embeddings, overrides and isolates, line separators, invisible operators.
-        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' => true,
-        // Variation selectors (256 of them: a byte each), byte order mark, annotations.
-        '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{fff0}'..='\u{fffc}' => true,
-        // Shorthand and musical format characters.
-        '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' => true,
-        // Private use; tags and the supplement of variation selectors: text that no font draws and models read.
-        '\u{e000}'..='\u{f8ff}' | '\u{e0000}'..='\u{10ffff}' => true,
-        _ => false,
-    }
+    !matches!(c, '\n' | '\t') && text::is_hidden(c)
 }
 
 #[cfg(test)]

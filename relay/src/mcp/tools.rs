@@ -254,7 +254,7 @@ impl Fields {
         for key in self.map.keys() {
             self.faults.push(format!(
                 "{}: is not an argument of this tool",
-                audit::show::ascii(key, 64)
+                wire::text::escaped(key, 64)
             ));
         }
         match call {

@@ -214,10 +214,10 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> LineTransport<S> {
 fn check_arguments(params: Option<&RawValue>) -> Option<String> {
     let params = match serde_json::from_str::<CallParams<'_>>(params?.get()) {
         Ok(params) => params,
-        Err(error) => return Some(audit::show::ascii(&error.to_string(), 200)),
+        Err(error) => return Some(wire::text::escaped(&error.to_string(), 200)),
     };
     let checked = wire::strict::value(params.arguments?.get().as_bytes(), wire::limits::PAYLOAD);
-    checked.err().map(|error| audit::show::ascii(&error.to_string(), 200))
+    checked.err().map(|error| wire::text::escaped(&error.to_string(), 200))
 }
 
 async fn write<S: AsyncWrite>(

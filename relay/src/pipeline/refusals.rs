@@ -24,7 +24,7 @@ impl Relay {
             requester: Some(requester.clone()),
             decision: Some(Decision::Deny),
             code: Some(refusal.code),
-            message: Some(audit::show::ascii(&message, MESSAGE_BYTES)),
+            message: Some(wire::text::escaped(&message, MESSAGE_BYTES)),
             task_id: refusal.about.task.clone(),
             request_id: refusal.about.request.clone(),
             target: refusal.about.target.clone(),
