@@ -18,7 +18,7 @@ pub struct Outcome {
     /// Present unless the status is `ok`; exactly one for every refusal and failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<Code>,
-    /// What is behind the Code, for people: at most 500 bytes, one line.
+    /// What is behind the Code, for people: at most [`limits::MESSAGE`] bytes, no control character.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// Exit code of the program, where it exited.
@@ -27,13 +27,13 @@ pub struct Outcome {
     /// The signal that ended the program, where one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signal: Option<i32>,
-    /// Its standard output; absent when nothing ran.
+    /// Its standard output; absent when nothing ran or nothing is certain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<Stream>,
-    /// Its standard error; absent when nothing ran.
+    /// Its standard error; absent when nothing ran or nothing is certain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stderr: Option<Stream>,
-    /// What it used; absent when nothing ran.
+    /// What it used; absent when nothing ran or nothing is certain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
     /// From the start of the program to its end, in milliseconds; 0 when nothing ran.
@@ -44,13 +44,13 @@ pub struct Outcome {
     pub manifest_differs: bool,
     /// The walls that stood around the program, by name.
     pub walls: Vec<String>,
-    /// SHA-256 of the target's own manifest; absent when the action is not known there.
+    /// SHA-256 of the target's own manifest; absent in a refusal, and where the result could not be recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manifest: Option<Digest>,
-    /// Serial of the certificate that it was done under; absent when there was none.
+    /// Serial of the certificate that it was done under; absent when the request was not verified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serial: Option<Serial>,
-    /// The target's log at the record of this Outcome.
+    /// The target's log at the record of this Outcome; absent when there is no such record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head: Option<Head>,
     /// The target's clock, Unix seconds.
@@ -61,15 +61,15 @@ pub struct Outcome {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// It ran and said that all is well.
+    /// It ran and its exit code was 0.
     Ok,
-    /// It ran and did not succeed.
+    /// It ran and did not succeed, was ended because nobody waits for it, or could not be started.
     Failed,
     /// It did not run.
     Refused,
     /// It ran into its deadline and was ended.
     TimedOut,
-    /// Nobody knows. Look before asking for it again.
+    /// It ran, and nothing else is certain. Look before asking for it again.
     Unknown,
 }
 
@@ -131,12 +131,18 @@ impl Outcome {
     /// Reads an Outcome's exact bytes.
     ///
     /// # Errors
-    /// Any [`strict::Error`]; so is a Code where there must be none or none where there
-    /// must be one.
+    /// Any [`strict::Error`]; so is a Code where there must be none, none where there must be one, and a message that is
+    /// too long or of more than one line.
     pub fn parse(bytes: &[u8]) -> Result<Self, strict::Error> {
         let outcome: Self = strict::read_versioned(bytes, limits::OUTCOME)?;
         if outcome.code.is_none() != (outcome.status == Status::Ok) {
             return Err(strict::Error::Malformed("status and code do not fit".to_owned()));
+        }
+        let one_line = |text: &String| text.len() <= limits::MESSAGE && !text.chars().any(char::is_control);
+        if !outcome.message.as_ref().is_none_or(one_line) {
+            return Err(strict::Error::Malformed(
+                "the message is no line of 500 bytes".to_owned(),
+            ));
         }
         Ok(outcome)
     }

@@ -22,7 +22,7 @@ use openssh::sshsig;
 use serde::{Deserialize, Serialize};
 use wire::ids::Digest;
 use wire::lines::{RelayLine, TargetLine};
-use wire::{FORCE_COMMAND, GRANT_EXTENSION, Grant, Hello, Outcome, Payload, limits, statement, strict};
+use wire::{FORCE_COMMAND, GRANT_EXTENSION, Grant, Hello, Outcome, Payload, enrolment, limits, statement, strict};
 
 /// One file of vectors.
 #[derive(Debug, Serialize, Deserialize)]
@@ -245,6 +245,22 @@ fn lines_mean_what_the_vectors_say() {
         };
         case.judge(means.is_some());
         assert_eq!(means, case.means.as_deref(), "{}", case.name);
+    }
+}
+
+#[test]
+fn lines_of_an_enrolment_mean_what_the_vectors_say() {
+    for case in read("enrolment.json") {
+        let bytes = case.bytes();
+        let again = match case.from.as_deref() {
+            Some("target") => enrolment::Wish::parse(&bytes).ok().map(|wish| wish.to_line()),
+            Some("ca") => enrolment::Answer::parse(&bytes).ok().map(|answer| answer.to_line()),
+            other => panic!("{}: from {other:?}", case.name),
+        };
+        case.judge(again.is_some());
+        if let Some(again) = again {
+            assert_eq!(again.trim_end().as_bytes(), bytes.trim_ascii_end(), "{}", case.name);
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use openssh::sshsig;
 use serde::Serialize;
 use serde_json::Map;
 use ssh_key::certificate::{Builder, CertType};
+use wire::enrolment::{self, Wish};
 use wire::ids::{Digest, Fingerprint, Head, LogId, Serial};
 use wire::lines::{Answer, Approval, RelayLine, TargetLine};
 use wire::seal::{Sealed, seal};
@@ -54,6 +55,7 @@ pub(super) fn all() -> Vec<(&'static str, File)> {
         ("line.json", file("session.md", lines())),
         ("session.json", file("session.md", session())),
         ("statement.json", file("statement.md", statements())),
+        ("enrolment.json", file("enrolment.md", enrolment())),
     ]
 }
 
@@ -583,6 +585,12 @@ fn outcomes() -> Vec<Case> {
         head: None,
         ..refused()
     };
+    let with_message = |message: &str| {
+        json(&Outcome {
+            message: Some(message.to_owned()),
+            ..refused()
+        })
+    };
     vec![
         signed("receipt", sshsig::OUTCOME, good("ok", text.clone())),
         signed("receipt", sshsig::OUTCOME, good("refused", json(&refused()))),
@@ -606,6 +614,17 @@ fn outcomes() -> Vec<Case> {
             "maybe",
             text.replacen("\"ok\"", "\"maybe\"", 1),
         ),
+        good("the longest message", with_message(&"x".repeat(limits::MESSAGE))),
+        bad(
+            "a message that is too long",
+            "501 bytes",
+            with_message(&"x".repeat(limits::MESSAGE + 1)),
+        ),
+        bad(
+            "a message of two lines",
+            "a control character",
+            with_message("two\nlines"),
+        ),
         bad("a serial as a number", "63 bits do not fit the integers of the wire", {
             text.replacen(&format!("\"{SERIAL}\""), &SERIAL.to_string(), 1)
         }),
@@ -614,6 +633,79 @@ fn outcomes() -> Vec<Case> {
             "a version that is not spoken",
             text.replacen("\"v\":1", "\"v\":2", 1),
         ),
+    ]
+}
+
+/// A host certificate of the vectors, for the answer of an enrolment.
+fn host_certificate() -> String {
+    let nonce: [u8; 32] = *b"a nonce of thirty-two bytes here";
+    let host_key = key("somebody").public().key_data();
+    let mut builder = Builder::new(nonce, host_key, NOW - limits::SKEW_S, NOW + 365 * 86_400).unwrap();
+    builder.cert_type(CertType::Host).unwrap();
+    builder.serial(SERIAL).unwrap().key_id(TARGET).unwrap();
+    builder.valid_principal(TARGET).unwrap();
+    builder.sign(key("host_ca").private()).unwrap().to_openssh().unwrap()
+}
+
+fn enrolment() -> Vec<Case> {
+    let from = |who: &str, means: &str, case: Case| Case {
+        from: Some(who.to_owned()),
+        means: (case.expect == Expect::Ok).then(|| means.to_owned()),
+        ..case
+    };
+    let wish = Wish {
+        target: TARGET.parse().unwrap(),
+        host_key: key("somebody").public().clone(),
+        receipt_key: key("receipt").public().clone(),
+    };
+    let answer = enrolment::Answer {
+        target: TARGET.parse().unwrap(),
+        task_ca: key("task_ca").public().clone(),
+        host_certificate: host_certificate(),
+    };
+    let same = Wish {
+        host_key: wish.receipt_key.clone(),
+        ..wish.clone()
+    };
+    let (wish_line, answer_line) = (wish.to_line(), answer.to_line());
+    let host_key = wish.host_key.to_openssh();
+    let wish = |case| from("target", "wish", case);
+    let answer = |case| from("ca", "answer", case);
+    vec![
+        wish(good("wish", wish_line.trim_end())),
+        answer(good("answer", answer_line.trim_end())),
+        wish(good("with its newline", wish_line.clone())),
+        wish(bad(
+            "version",
+            "a version that is not spoken",
+            wish_line.replacen("\"v\":1", "\"v\":2", 1),
+        )),
+        wish(bad(
+            "json_unknown_field",
+            "an address is the operator's to say",
+            wish_line.replacen("{", "{\"address\":\"web-1:22\",", 1),
+        )),
+        wish(bad("no receipt key", "a key is missing", {
+            wish_line.replacen("receipt_key", "receipt", 1)
+        })),
+        wish(bad("one key for both", "sshd could sign Outcomes", same.to_line())),
+        wish(bad(
+            "a key with a comment",
+            "one key has one text",
+            wish_line.replacen(&host_key, &format!("{host_key} root@web-1"), 1),
+        )),
+        wish(bad(
+            "another kind of key",
+            "ed25519 only",
+            wish_line.replacen(&host_key, "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAAAgQ==", 1),
+        )),
+        wish(bad("two lines", "something trails", wish_line.repeat(2))),
+        answer(bad("a wish", "another line", wish_line)),
+        answer(bad(
+            "a CA key with a comment",
+            "one key has one text",
+            answer_line.replacen("\",\"host_certificate", " ca\",\"host_certificate", 1),
+        )),
     ]
 }
 
