@@ -1,15 +1,14 @@
 //! The story of a call: who asks, what is open, what policy says, record, sign.
 //!
-//! Each step returns what the next one needs. Only this file calls the others; they do not call each other. What widens
-//! a certificate comes from the configuration and from policy under the relay's identity, never from the call.
+//! Each step returns what the next one needs. This is the one story of a call; `enroll`, `init` and `start` are those of
+//! the other verbs, and no other file tells one. What widens a certificate comes from the configuration and from policy
+//! under the relay's identity, never from the call.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use catalogue::Target;
 use openssh::key::PublicKey;
-use rand::TryRng;
-use rand::rngs::SysRng;
 use tracing::{error, info, warn};
 use wire::Risk;
 use wire::ids::{ActionName, Fingerprint, PersonName, TargetName, TaskId};
@@ -22,6 +21,7 @@ use crate::error::{Error, chain};
 use crate::inventory::Shelf;
 use crate::issued::{Entry, Facts, Issued};
 use crate::policy::{Policy, Question, Verdict};
+use crate::random;
 use crate::record::{Issue, Occasion, Records, Refusal};
 use crate::signer::Signer;
 
@@ -290,13 +290,13 @@ impl Authority {
             actions,
             policy: self.policy.digest().clone(),
             policies,
-            serial: u64::from_le_bytes(random()?) >> 1,
+            serial: random::serial()?,
             valid_after: wish.now.saturating_sub(SKEW_S),
             valid_before: (wish.now + self.config.task_lifetime_s).min(wish.facts.ends()),
             ca: Fingerprint::of(self.signer.public()),
             facts: wish.facts,
         };
-        let nonce = random()?;
+        let nonce = random::bytes()?;
         certificate::check_grant(&issue)?;
 
         let written = self.records.issue(issue)?;
@@ -404,12 +404,4 @@ fn credential(certificate: String, issue: Issue, target: &Target) -> Credential 
         opened: issue.facts.opened,
         ends: issue.facts.ends(),
     }
-}
-
-fn random<const N: usize>() -> Result<[u8; N], Error> {
-    let mut bytes = [0; N];
-    SysRng
-        .try_fill_bytes(&mut bytes)
-        .map_err(|cause| Error::Random(std::io::Error::other(cause)))?;
-    Ok(bytes)
 }

@@ -10,44 +10,22 @@ use std::os::unix::fs::OpenOptionsExt;
 use catalogue::{HostTrust, Target};
 use nix::unistd::geteuid;
 use openssh::key::PublicKey;
-use rand::TryRng;
-use rand::rngs::SysRng;
-use serde::{Deserialize, Serialize};
-use wire::ids::{Fingerprint, TargetName};
+use wire::enrolment::{Answer, Wish};
+use wire::ids::Fingerprint;
 use wire::limits::SKEW_S;
+use wire::strict;
 
 use crate::certificate::{self, NONCE_BYTES};
 use crate::config::Config;
-use crate::error::chain;
+use crate::error::told;
 use crate::inventory::{self, Shelf};
+use crate::random;
 use crate::record::{self, Enrolment};
 use crate::signer::{HOST_CA, Signer, TASK_CA};
 use crate::start::open_records;
 
-/// Longest line that a target may send, in bytes.
-pub const LINE_BYTES: usize = 16 * 1024;
-
 /// Life of a host certificate, in seconds: a year. Enrolling again with the same keys gives the next one.
 pub const HOST_CERTIFICATE_S: u64 = 365 * 24 * 60 * 60;
-
-/// What `writ-target enroll` prints.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Wish {
-    v: u32,
-    target: TargetName,
-    host_key: String,
-    receipt_key: String,
-}
-
-/// What `writ-target enroll --accept` reads.
-#[derive(Debug, Serialize)]
-struct Answer<'a> {
-    v: u32,
-    target: &'a TargetName,
-    task_ca: String,
-    host_certificate: String,
-}
 
 /// What the operator says about a target.
 #[derive(Debug, Clone, Default)]
@@ -61,7 +39,7 @@ pub struct About {
 /// A target that was taken in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Enrolled {
-    /// One line of JSON for the target, without its newline.
+    /// One line of JSON for the target, newline included.
     pub line: String,
     /// The target's part of `inventory.toml`, for relays and auditors.
     pub stanza: String,
@@ -73,34 +51,44 @@ pub struct Enrolled {
 /// Every fault. What was recorded before the fault is true and harmless: nobody has seen a certificate.
 pub fn run(config: &Config, input: &[u8], about: &About, now: u64) -> Result<Enrolled, Vec<String>> {
     let one = |what: String| vec![what];
-    let (target, host_key, receipt_key) = read(input).map_err(one)?;
+    let Wish {
+        target,
+        host_key,
+        receipt_key,
+    } = read(input).map_err(one)?;
     let own_uid = geteuid().as_raw();
     let task_ca = Signer::load(&config.key_dir, TASK_CA, own_uid)?;
     let host_ca = Signer::load(&config.key_dir, HOST_CA, own_uid)?;
     let records = open_records(config)?;
-    let _held = lock(config).map_err(|e| one(format!("{}: {e}", config.state_dir.display())))?;
+    let _held = lock(config).map_err(|e| {
+        let dir = config.state_dir.display();
+        one(format!(
+            "failed to lock the inventory in {dir} (state_dir): {e}; the folder must be the CA's own"
+        ))
+    })?;
 
+    let refused = |what: String| one(format!("failed to take {target} in: {what}"));
     let inventory = Shelf::new(&config.inventory)
         .current()
-        .map_err(|error| one(chain(&error)))?;
+        .map_err(|error| one(told(&error)))?;
     let known = inventory.find(target.as_str());
     let entry = match known {
         Some(known) => {
-            let enrolled = record::enrolled(&config.log_dir, &target).map_err(|error| one(chain(&error)))?;
-            check_same(known, about, &receipt_key, enrolled.as_ref(), &host_key).map_err(one)?;
+            let enrolled = record::enrolled(&config.log_dir, &target).map_err(|error| one(told(&error)))?;
+            check_same(known, about, &receipt_key, enrolled.as_ref(), &host_key).map_err(refused)?;
             known.clone()
         }
         None => {
             if let Some(other) = inventory.iter().find(|other| *other.receipt_key() == receipt_key) {
                 let name = other.name();
-                return Err(one(format!(
-                    "{name} has that receipt key: a copied host needs a key of its own"
+                return Err(refused(format!(
+                    "{name} has that receipt key; a copied host needs a key of its own: remove its receipt.key"
                 )));
             }
             let address = about
                 .address
                 .as_deref()
-                .ok_or_else(|| one("a new target needs --address HOST:PORT".to_owned()))?;
+                .ok_or_else(|| refused("a new target needs --address HOST:PORT".to_owned()))?;
             let trust = HostTrust::Ca(host_ca.public().clone());
             Target::new(
                 target.clone(),
@@ -109,7 +97,10 @@ pub fn run(config: &Config, input: &[u8], about: &About, now: u64) -> Result<Enr
                 receipt_key.clone(),
                 about.labels.clone(),
             )
-            .map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>())?
+            .map_err(|faults| {
+                let line = |fault: &catalogue::Fault| format!("failed to take {target} in: {fault}");
+                faults.iter().map(line).collect::<Vec<_>>()
+            })?
         }
     };
 
@@ -117,46 +108,39 @@ pub fn run(config: &Config, input: &[u8], about: &About, now: u64) -> Result<Enr
         target: target.clone(),
         host_key,
         receipt_key,
-        serial: u64::from_le_bytes(random()?) >> 1,
+        serial: random::serial().map_err(|error| one(told(&error)))?,
         valid_after: now.saturating_sub(SKEW_S),
         valid_before: now + HOST_CERTIFICATE_S,
         ca: Fingerprint::of(host_ca.public()),
     };
-    let recorded = records.enroll(enrolment).map_err(|error| one(chain(&error)))?;
-    let unsigned = certificate::host(recorded, random::<NONCE_BYTES>()?).map_err(|error| one(chain(&error)))?;
-    let host_certificate = host_ca.sign(unsigned).map_err(|error| one(chain(&error)))?;
+    let recorded = records.enroll(enrolment).map_err(|error| one(told(&error)))?;
+    let nonce = random::bytes::<NONCE_BYTES>().map_err(|error| one(told(&error)))?;
+    let unsigned = certificate::host(recorded, nonce).map_err(|error| one(told(&error)))?;
+    let host_certificate = host_ca.sign(unsigned).map_err(|error| one(told(&error)))?;
     if known.is_none() {
-        inventory::append(&config.inventory, &entry.stanza()).map_err(|error| one(chain(&error)))?;
+        inventory::append(&config.inventory, &entry.stanza()).map_err(|error| one(told(&error)))?;
     }
     let answer = Answer {
-        v: wire::VERSION,
-        target: &target,
-        task_ca: task_ca.public().to_openssh(),
+        target,
+        task_ca: task_ca.public().clone(),
         host_certificate,
     };
-    let line = serde_json::to_string(&answer).map_err(|error| one(error.to_string()))?;
     Ok(Enrolled {
-        line,
+        line: answer.to_line(),
         stanza: entry.stanza(),
     })
 }
 
-fn read(input: &[u8]) -> Result<(TargetName, PublicKey, PublicKey), String> {
-    let wish: Wish = wire::strict::read(input.strip_suffix(b"\n").unwrap_or(input), LINE_BYTES)
-        .map_err(|error| format!("the line of writ-target enroll: failed to {error}"))?;
-    if wish.v != wire::VERSION {
-        return Err(format!(
-            "the line of writ-target enroll: version {} is not spoken here",
-            wish.v
-        ));
+fn read(input: &[u8]) -> Result<Wish, String> {
+    if input.trim_ascii().is_empty() {
+        return Err("failed to read a line of `writ-target enroll`: nothing came on standard input".to_owned());
     }
-    let key =
-        |name: &str, text: &str| PublicKey::from_openssh(text).map_err(|what| format!("{name}: failed to {what}"));
-    let (host_key, receipt_key) = (key("host_key", &wish.host_key)?, key("receipt_key", &wish.receipt_key)?);
-    if host_key == receipt_key {
-        return Err("host_key and receipt_key are the same: sshd could sign Outcomes".to_owned());
-    }
-    Ok((wish.target, host_key, receipt_key))
+    Wish::parse(input).map_err(|error| match error {
+        strict::Error::Version(version) => format!(
+            "failed to read the line of `writ-target enroll`: version {version} is not spoken here; install matching programs"
+        ),
+        error => format!("failed to take the line of `writ-target enroll`: failed to {error}"),
+    })
 }
 
 /// A target that is known comes with the keys that are known.
@@ -208,12 +192,4 @@ fn lock(config: &Config) -> io::Result<File> {
         .open(path)?;
     file.lock()?;
     Ok(file)
-}
-
-fn random<const N: usize>() -> Result<[u8; N], Vec<String>> {
-    let mut bytes = [0; N];
-    SysRng
-        .try_fill_bytes(&mut bytes)
-        .map_err(|e| vec![format!("failed to get randomness: {e}")])?;
-    Ok(bytes)
 }

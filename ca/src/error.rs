@@ -8,6 +8,7 @@ use wire::ids::{PersonName, TargetName, TaskId};
 use crate::certificate::LayoutError;
 use crate::inventory::ShelfError;
 use crate::policy::PolicyError;
+use crate::random::NoRandomness;
 use crate::signer::SignError;
 
 /// A call that got no certificate. Each text can follow "failed to".
@@ -86,8 +87,8 @@ pub enum Error {
     #[error("write the CA's record")]
     Log(#[from] audit::Error),
     /// The machine has no randomness.
-    #[error("get randomness from the machine")]
-    Random(#[source] std::io::Error),
+    #[error(transparent)]
+    Random(#[from] NoRandomness),
     /// The signature failed after the record.
     #[error("sign")]
     Sign(#[from] SignError),
@@ -131,6 +132,12 @@ impl Error {
             _ => &[],
         }
     }
+}
+
+/// What failed and why on one line: "failed to …", with every cause.
+#[must_use]
+pub fn told(error: &dyn std::error::Error) -> String {
+    format!("failed to {}", chain(error))
 }
 
 /// An error and its causes on one line, for people who look after the CA.

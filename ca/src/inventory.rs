@@ -10,9 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use catalogue::Inventory;
-
-/// The largest inventory that is read, in bytes.
-pub const MAX_BYTES: u64 = 16 << 20;
+use catalogue::inventory::MAX_BYTES;
+use nix::unistd::geteuid;
 
 /// Why the inventory is not known.
 #[derive(Debug, thiserror::Error)]
@@ -21,8 +20,8 @@ pub enum ShelfError {
     #[error("read {}", .0.display())]
     Io(PathBuf, #[source] io::Error),
     /// Somebody else could write to it.
-    #[error("trust {}: it is writable for group or others", .0.display())]
-    Writable(PathBuf),
+    #[error("trust {}: {}", .0.display(), .1)]
+    Untrusted(PathBuf, &'static str),
     /// It is not an inventory.
     #[error("understand {}: {}", .0.display(), .1.join("; "))]
     Faults(PathBuf, Vec<String>),
@@ -61,7 +60,14 @@ impl Shelf {
     pub fn current(&mut self) -> Result<Arc<Inventory>, ShelfError> {
         let io = |e| ShelfError::Io(self.path.clone(), e);
         let stamp = match fs::metadata(&self.path) {
-            Ok(meta) if meta.mode() & 0o022 != 0 => return Err(ShelfError::Writable(self.path.clone())),
+            Ok(meta) if meta.mode() & 0o022 != 0 => {
+                let what = "it is writable for group or others; chmod go-w it";
+                return Err(ShelfError::Untrusted(self.path.clone(), what));
+            }
+            Ok(meta) if ![0, geteuid().as_raw()].contains(&meta.uid()) => {
+                let what = "it belongs to neither root nor the CA's account; chown it";
+                return Err(ShelfError::Untrusted(self.path.clone(), what));
+            }
             Ok(meta) => Some(Stamp {
                 inode: meta.ino(),
                 bytes: meta.len(),
@@ -75,7 +81,7 @@ impl Shelf {
         }
         let text = match stamp {
             None => String::new(),
-            Some(stamp) if stamp.bytes > MAX_BYTES => {
+            Some(stamp) if stamp.bytes > MAX_BYTES as u64 => {
                 return Err(ShelfError::Faults(
                     self.path.clone(),
                     vec![format!("longer than {MAX_BYTES} bytes")],
@@ -179,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_or_writable_file_refuses_until_it_is_repaired() {
+    fn a_broken_writable_or_foreign_file_refuses_until_it_is_repaired() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("inventory.toml");
         let mut shelf = Shelf::new(&path);
@@ -194,6 +200,13 @@ mod tests {
         fs::write(&path, stanza("web-1", 2)).unwrap();
         assert!(has(&mut shelf, "web-1"));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
-        assert!(matches!(shelf.current(), Err(ShelfError::Writable(_))));
+        assert!(matches!(shelf.current(), Err(ShelfError::Untrusted(..))));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(has(&mut shelf, "web-1"));
+        // Only root can give a file away; as somebody else this half is not shown.
+        if std::os::unix::fs::chown(&path, Some(64_999), None).is_ok() {
+            let refused = shelf.current().map(drop).unwrap_err();
+            assert!(refused.to_string().contains("neither root nor"), "{refused}");
+        }
     }
 }

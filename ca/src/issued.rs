@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use wire::Requester;
-use wire::ids::{Fingerprint, Reason, RelayName, TargetName, TaskId};
+use wire::ids::{Fingerprint, PersonName, Reason, RelayName, TargetName, TaskId};
 use wire::limits::TASK_MAX_S;
 
 use crate::error::Error;
@@ -18,14 +18,15 @@ pub const REMEMBER_S: u64 = 24 * 60 * 60;
 /// How far back a log must be read to know everything that is remembered, in seconds.
 pub const LOOK_BACK_S: u64 = TASK_MAX_S + REMEMBER_S;
 
-/// Most certified keys of open tasks that one relay can have: memory is bounded also against a hijacked relay.
+/// Most certified keys of open tasks that one person can have through one relay: memory is bounded also against a hijacked
+/// relay, since the persons are named in the configuration, and no person can use up what another needs.
 pub const OPEN_MAX: usize = 20_000;
 
 /// All tasks that are open or ended lately.
 #[derive(Debug, Default)]
 pub struct Issued {
     tasks: BTreeMap<TaskId, Task>,
-    open: BTreeMap<RelayName, usize>,
+    open: BTreeMap<(RelayName, PersonName), usize>,
     swept: u64,
 }
 
@@ -67,18 +68,23 @@ impl Facts {
     pub fn ends(&self) -> u64 {
         self.opened.saturating_add(TASK_MAX_S)
     }
+
+    /// Who counts for its size: a person, through a relay.
+    fn owner(&self) -> (RelayName, PersonName) {
+        (self.relay.clone(), self.requester.person.clone())
+    }
 }
 
 impl Issued {
     /// Takes in what was recorded.
     pub fn note(&mut self, entry: Entry) {
-        let relay = entry.facts.relay.clone();
+        let owner = entry.facts.owner();
         let task = self.tasks.entry(entry.task_id).or_insert_with(|| Task {
             facts: entry.facts,
             keys: BTreeMap::new(),
         });
         if task.keys.insert(entry.target, entry.key).is_none() {
-            *self.open.entry(relay).or_default() += 1;
+            *self.open.entry(owner).or_default() += 1;
         }
     }
 
@@ -90,7 +96,7 @@ impl Issued {
     pub fn open(&self, task_id: &TaskId, target: &TargetName, wanted: Facts) -> Result<Facts, Error> {
         let now = wanted.opened;
         let task = self.tasks.get(task_id);
-        let open = self.open.get(&wanted.relay).copied().unwrap_or(0);
+        let open = self.open.get(&wanted.owner()).copied().unwrap_or(0);
         if open >= OPEN_MAX && !task.is_some_and(|task| task.keys.contains_key(target)) {
             return Err(Error::Capacity(open));
         }
@@ -145,7 +151,7 @@ impl Issued {
             .retain(|_, task| now < task.facts.ends().saturating_add(REMEMBER_S));
         self.open.clear();
         for task in self.tasks.values().filter(|task| now < task.facts.ends()) {
-            *self.open.entry(task.facts.relay.clone()).or_default() += task.keys.len();
+            *self.open.entry(task.facts.owner()).or_default() += task.keys.len();
         }
     }
 
@@ -275,6 +281,9 @@ mod tests {
         let mut other = facts(NOW);
         other.relay = "relay-2".parse().unwrap();
         assert_eq!(code(issued.open(&id(2), &web_1(), other)), None);
+        let mut other = facts(NOW);
+        other.requester.person = "bob".parse().unwrap();
+        assert_eq!(code(issued.open(&id(2), &web_1(), other)), None, "one person cannot use up another's share");
         issued.sweep(NOW + TASK_MAX_S);
         assert_eq!(code(issued.open(&id(2), &web_1(), facts(NOW + TASK_MAX_S))), None);
     }

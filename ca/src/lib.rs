@@ -15,6 +15,7 @@ pub mod init;
 pub mod inventory;
 pub mod issued;
 pub mod policy;
+pub mod random;
 pub mod record;
 pub mod service;
 pub mod signer;

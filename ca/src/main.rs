@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 
 use ca::config::{Config, DEFAULT_PATH};
 use ca::enroll::{self, About};
+use ca::error::{chain, told};
 use ca::{init, start};
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
@@ -80,7 +81,8 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     // For every verb: also keys and logs that root makes are not the CA's.
     start::refuse_own_root().map_err(|what| vec![what])?;
     // No core dump and no ptrace by the same account can show a key.
-    nix::sys::prctl::set_dumpable(false).map_err(|errno| Failure::Failed(format!("set dumpable: {errno}")))?;
+    nix::sys::prctl::set_dumpable(false)
+        .map_err(|errno| failed("keep its memory from being dumped", &std::io::Error::from(errno)))?;
     let config = start::read_config(&arguments.config)?;
     match &arguments.verb {
         Verb::Init => print(&init::run(&config)?),
@@ -98,11 +100,15 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
                 labels: labels.iter().cloned().collect(),
             };
             let mut input = Vec::new();
-            let most = u64::try_from(enroll::LINE_BYTES).unwrap_or(u64::MAX) + 2;
-            std::io::stdin().take(most).read_to_end(&mut input).map_err(failed)?;
+            // One byte more than is taken: the reader tells a line that is too long apart.
+            let most = u64::try_from(wire::limits::ENROLMENT).unwrap_or(u64::MAX) + 1;
+            std::io::stdin()
+                .take(most)
+                .read_to_end(&mut input)
+                .map_err(|error| failed("read the line of `writ-target enroll` from standard input", &error))?;
             let enrolled = enroll::run(&config, &input, &about, start::clock()())?;
             eprintln!("# for the inventories of relays and auditors\n{}", enrolled.stanza);
-            print(&format!("{}\n", enrolled.line))
+            print(&enrolled.line)
         }
     }
 }
@@ -112,8 +118,7 @@ fn serve(config: Config) -> Result<(), Failure> {
         .with_ansi(false)
         .with_writer(std::io::stderr)
         .init();
-    let socket = config.socket.clone();
-    let loaded = start::load(config, start::clock())?;
+    let loaded = start::load(config.clone(), start::clock())?;
     for notice in &loaded.notices {
         tracing::warn!("{notice}");
     }
@@ -122,30 +127,33 @@ fn serve(config: Config) -> Result<(), Failure> {
         .max_blocking_threads(32)
         .enable_all()
         .build()
-        .map_err(failed)?;
-    let served = runtime.block_on(async {
-        let mut term = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
+        .map_err(|error| failed("start its threads (LimitNPROC=, TasksMax=)", &error))?;
+    runtime.block_on(async {
+        let caught = |kind| signal(kind).map_err(|error| failed("catch signals", &error));
+        let mut term = caught(SignalKind::terminate())?;
+        let mut interrupt = caught(SignalKind::interrupt())?;
         // A limit on file sizes must fail a write, like a full disk, and not end the process.
-        let _caught = signal(SignalKind::from_raw(nix::libc::SIGXFSZ))?;
+        let _caught = caught(SignalKind::from_raw(nix::libc::SIGXFSZ))?;
         let stop = async move {
             tokio::select! { _ = term.recv() => {}, _ = interrupt.recv() => {} }
         };
-        tracing::info!(socket = %socket.display(), build = wire::build::ID, "serving");
-        start::serve(loaded.authority, &socket, stop).await
-    });
-    served.map_err(failed)
+        tracing::info!(socket = %config.socket.display(), build = wire::build::ID, "serving");
+        start::serve(loaded.authority, &config, stop)
+            .await
+            .map_err(|error| Failure::Failed(told(&error)))
+    })
 }
 
 fn print(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes())
         .and_then(|()| out.flush())
-        .map_err(failed)
+        .map_err(|error| failed("write to standard output", &error))
 }
 
-fn failed(error: std::io::Error) -> Failure {
-    Failure::Failed(error.to_string())
+/// What the machine did not let us do.
+fn failed(what: &str, error: &std::io::Error) -> Failure {
+    Failure::Failed(format!("failed to {what}: {}", chain(error)))
 }
 
 fn label(text: &str) -> Result<(String, String), String> {

@@ -57,10 +57,13 @@ impl Signer {
         match read_private(&path, own_uid) {
             Ok(text) if faults.is_empty() => match SigningKey::from_openssh(&text) {
                 Ok(key) => return Ok(Self { key }),
-                Err(what) => faults.push(format!("{}: failed to {what}", path.display())),
+                Err(what) => faults.push(format!(
+                    "failed to {what} in {}: restore it from a copy",
+                    path.display()
+                )),
             },
             Ok(_) => {}
-            Err(what) => faults.push(format!("{}: {what}", path.display())),
+            Err(what) => faults.push(format!("failed to read {}: {what}", path.display())),
         }
         Err(faults)
     }
@@ -140,27 +143,22 @@ fn write_pair(file: &mut File, path: &Path, seed: &Zeroizing<[u8; 32]>) -> io::R
 }
 
 fn check_dir(dir: &Path, own_uid: u32) -> Vec<String> {
+    let at = |what: String| format!("failed to use key_dir {}: {what}", dir.display());
     let meta = match fs::symlink_metadata(dir) {
         Ok(meta) => meta,
-        Err(e) => return vec![format!("{}: {e} (writ-ca init makes it)", dir.display())],
+        Err(e) => return vec![at(format!("{e}; writ-ca init makes it"))],
     };
     let mut faults = Vec::new();
     if !meta.is_dir() {
-        faults.push(format!("{}: not a folder", dir.display()));
+        faults.push(at("it is not a folder; name one".to_owned()));
     }
     if meta.uid() != own_uid {
-        faults.push(format!(
-            "{}: owned by uid {}, not by {own_uid}",
-            dir.display(),
-            meta.uid()
-        ));
+        let uid = meta.uid();
+        faults.push(at(format!("owned by uid {uid}, not by {own_uid}; chown it")));
     }
-    if meta.mode() & 0o7777 != 0o700 {
-        faults.push(format!(
-            "{}: mode {:04o}, must be 0700",
-            dir.display(),
-            meta.mode() & 0o7777
-        ));
+    let mode = meta.mode() & 0o7777;
+    if mode != 0o700 {
+        faults.push(at(format!("mode {mode:04o}, must be 0700; chmod it")));
     }
     faults
 }
@@ -170,17 +168,17 @@ fn read_private(path: &Path, own_uid: u32) -> Result<Zeroizing<String>, String> 
         .read(true)
         .custom_flags(O_NOFOLLOW)
         .open(path)
-        .map_err(|e| format!("{e} (writ-ca init makes it)"))?;
+        .map_err(|e| format!("{e}; writ-ca init makes it"))?;
     let meta = file.metadata().map_err(|e| e.to_string())?;
     if !meta.is_file() || meta.len() > MAX_BYTES {
-        return Err("not a key file".to_owned());
+        return Err("it is not a key file; restore it from a copy".to_owned());
     }
     if meta.uid() != own_uid {
-        return Err(format!("owned by uid {}, not by {own_uid}", meta.uid()));
+        return Err(format!("owned by uid {}, not by {own_uid}; chown it", meta.uid()));
     }
     let mode = meta.mode() & 0o7777;
     if mode != 0o600 && mode != 0o400 {
-        return Err(format!("mode {mode:04o}, must be 0600"));
+        return Err(format!("mode {mode:04o}, must be 0600; chmod it"));
     }
     // Room for all of it at once: a buffer that grows leaves copies behind.
     let mut text = Zeroizing::new(String::with_capacity(usize::try_from(MAX_BYTES).unwrap_or(0) + 1));

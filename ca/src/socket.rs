@@ -43,13 +43,16 @@ fn check_free(path: &Path) -> io::Result<()> {
         Ok(meta) if !meta.file_type().is_socket() => {
             return Err(io::Error::new(
                 io::ErrorKind::AlreadyExists,
-                "something else than a socket lies there",
+                "something else than a socket lies there; move it away",
             ));
         }
         Ok(_) => {}
     }
     match UnixStream::connect(path) {
-        Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another process serves there")),
+        Ok(_) => Err(io::Error::new(
+            io::ErrorKind::AddrInUse,
+            "another process serves there; stop it first",
+        )),
         Err(_) => Ok(()),
     }
 }

@@ -6,7 +6,7 @@ use std::fs;
 use std::future::Future;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use audit::Event;
@@ -18,7 +18,7 @@ use wire::ids::ActionName;
 
 use crate::authority::{Authority, Clock, Parts};
 use crate::config::{Config, Targets};
-use crate::error::chain;
+use crate::error::{Error, told};
 use crate::inventory::Shelf;
 use crate::issued::{Issued, LOOK_BACK_S};
 use crate::policy::{self, Policy};
@@ -44,7 +44,7 @@ pub struct Loaded {
 pub fn refuse_root(real: u32, effective: u32) -> Result<(), String> {
     if real == 0 || effective == 0 {
         return Err(
-            "refusing to run as root: run it as the account of the CA, for example `runuser -u writ-ca -- writ-ca …`"
+            "failed to start: refusing to run as root: run it as the account of the CA, for example `runuser -u writ-ca -- writ-ca …`"
                 .to_owned(),
         );
     }
@@ -65,13 +65,9 @@ pub fn refuse_own_root() -> Result<(), String> {
 /// Every fault, each naming the file.
 pub fn read_config(path: &Path) -> Result<Config, Vec<String>> {
     let text = read_trusted(path, CONFIG_BYTES).map_err(|what| vec![what])?;
-    let text = String::from_utf8(text).map_err(|_| vec![format!("{}: not UTF-8", path.display())])?;
-    Config::parse(&text).map_err(|faults| {
-        faults
-            .into_iter()
-            .map(|fault| format!("{}: {fault}", path.display()))
-            .collect()
-    })
+    let text = String::from_utf8(text)
+        .map_err(|_| vec![format!("failed to read {}: not UTF-8; write it anew", path.display())])?;
+    Config::parse(&text).map_err(|faults| each("accept the configuration", path, &faults))
 }
 
 /// Loads everything that serving needs.
@@ -83,8 +79,8 @@ pub fn load(config: Config, clock: Clock) -> Result<Loaded, Vec<String>> {
     let mut faults = Vec::new();
     let mut notices = Vec::new();
 
-    check_dir(&config.state_dir, own_uid, 0o077, &mut faults);
-    check_dir(&config.log_dir, own_uid, 0o027, &mut faults);
+    check_dir("state_dir", &config.state_dir, own_uid, "0700", &mut faults);
+    check_dir("log_dir", &config.log_dir, own_uid, "2750", &mut faults);
     check_socket_dir(&config.socket, &mut faults);
     for relay in config.relays.iter().filter(|relay| relay.uid == own_uid) {
         notices.push(format!(
@@ -112,7 +108,7 @@ pub fn load(config: Config, clock: Clock) -> Result<Loaded, Vec<String>> {
                 }
             }
         }
-        Err(error) => faults.push(chain(&error)),
+        Err(error) => faults.push(told(&error)),
     }
     if policy.as_ref().is_some_and(|policy| policy.count() == 0) {
         notices.push(format!(
@@ -156,24 +152,43 @@ pub fn load(config: Config, clock: Clock) -> Result<Loaded, Vec<String>> {
     }
 }
 
+/// Why serving ended, or did not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The socket could not be opened.
+    #[error("listen at {} (socket)", .0.display())]
+    Listen(PathBuf, #[source] io::Error),
+    /// The record of a start or a stop could not be written.
+    #[error("record in {} (log_dir) that the CA {}", .0.display(), .1)]
+    Record(PathBuf, &'static str, #[source] Error),
+    /// Connections are no longer taken.
+    #[error("go on serving at {}", .0.display())]
+    Serve(PathBuf, #[source] io::Error),
+}
+
 /// Serves on the configured socket until `stop` is done. Start and stop are recorded.
 ///
 /// # Errors
 /// When the socket or the log fails.
 pub async fn serve(
     authority: Authority,
-    socket: &Path,
+    config: &Config,
     stop: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
+) -> Result<(), ServeError> {
     let authority = Arc::new(authority);
-    let at = |e: io::Error| io::Error::new(e.kind(), format!("listen at {}: {e}", socket.display()));
-    let listener = socket::listen(socket).map_err(at)?;
-    authority.record_own(Event::Start).map_err(io::Error::other)?;
-    let served = service::serve(Arc::clone(&authority), UnixListener::from_std(listener)?, stop).await;
+    let (path, log) = (&config.socket, &config.log_dir);
+    let listener = socket::listen(path)
+        .and_then(UnixListener::from_std)
+        .map_err(|cause| ServeError::Listen(path.clone(), cause))?;
+    authority
+        .record_own(Event::Start)
+        .map_err(|cause| ServeError::Record(log.clone(), "starts", cause))?;
+    let served = service::serve(Arc::clone(&authority), listener, stop).await;
     // A name that nobody answers to; the next start would replace it.
-    let _ = fs::remove_file(socket);
-    let recorded = authority.record_own(Event::Stop).map_err(io::Error::other);
-    served.and(recorded)
+    let _ = fs::remove_file(path);
+    let recorded = authority.record_own(Event::Stop);
+    served.map_err(|cause| ServeError::Serve(path.clone(), cause))?;
+    recorded.map_err(|cause| ServeError::Record(log.clone(), "stops", cause))
 }
 
 /// The machine's clock, Unix seconds.
@@ -195,15 +210,20 @@ pub fn open_records(config: &Config) -> Result<Records, Vec<String>> {
         .ok()
         .and_then(|name| name.into_string().ok())
         .unwrap_or_else(|| "unknown".to_owned());
-    Records::open(&config.log_dir, &config.log_lock(), &config.state_dir, host)
-        .map_err(|error| vec![format!("{}: failed to {}", config.log_dir.display(), chain(&error))])
+    Records::open(&config.log_dir, &config.log_lock(), &config.state_dir, host).map_err(|error| {
+        let (dir, next) = (
+            config.log_dir.display(),
+            "it must be the CA's own, mode 2750, with space left",
+        );
+        vec![format!("{} in {dir} (log_dir); {next}", told(&error))]
+    })
 }
 
 fn open_log(config: &Config, now: u64) -> Result<(Records, Issued), Vec<String>> {
     let records = open_records(config)?;
     let mut issued = Issued::default();
     let entries = record::issued_since(&config.log_dir, now.saturating_sub(LOOK_BACK_S));
-    for entry in entries.map_err(|error| vec![chain(&error)])? {
+    for entry in entries.map_err(|error| vec![told(&error)])? {
         issued.note(entry);
     }
     issued.sweep(now);
@@ -212,21 +232,11 @@ fn open_log(config: &Config, now: u64) -> Result<(Records, Issued), Vec<String>>
 
 fn load_policy(path: &Path) -> Result<Policy, Vec<String>> {
     let bytes = read_trusted(path, policy::MAX_BYTES as u64).map_err(|what| vec![what])?;
-    Policy::parse(&bytes).map_err(|faults| {
-        faults
-            .into_iter()
-            .map(|fault| format!("{}: {fault}", path.display()))
-            .collect()
-    })
+    Policy::parse(&bytes).map_err(|faults| each("accept the policy", path, &faults))
 }
 
 fn load_reads(dir: &Path) -> Result<Vec<ActionName>, Vec<String>> {
-    let catalogue = Catalogue::load(dir).map_err(|faults| {
-        faults
-            .iter()
-            .map(|fault| format!("{}: {fault}", dir.display()))
-            .collect::<Vec<_>>()
-    })?;
+    let catalogue = Catalogue::load(dir).map_err(|faults| each("accept the catalogue", dir, &faults))?;
     Ok(catalogue
         .iter()
         .filter(|(_, entry)| entry.manifest().risk() == Risk::Read)
@@ -234,66 +244,71 @@ fn load_reads(dir: &Path) -> Result<Vec<ActionName>, Vec<String>> {
         .collect())
 }
 
-/// A file that decides something: nobody but its owner, root or us, may write it.
-fn read_trusted(path: &Path, max: u64) -> Result<Vec<u8>, String> {
-    let at = |what: String| format!("{}: {what}", path.display());
-    let meta = fs::metadata(path).map_err(|e| at(e.to_string()))?;
-    if !meta.is_file() {
-        return Err(at("not a file".to_owned()));
-    }
-    if meta.len() > max {
-        return Err(at(format!("longer than {max} bytes")));
-    }
-    if meta.mode() & 0o022 != 0 {
-        return Err(at(format!(
-            "mode {:04o}, must not be writable for group or others",
-            meta.mode() & 0o7777
-        )));
-    }
-    if meta.uid() != 0 && meta.uid() != geteuid().as_raw() {
-        return Err(at(format!("owned by uid {}, must be root's or ours", meta.uid())));
-    }
-    fs::read(path).map_err(|e| at(e.to_string()))
+/// One line for each fault of a file.
+fn each<T: ToString>(what: &str, path: &Path, faults: &[T]) -> Vec<String> {
+    let line = |fault: &T| format!("failed to {what} {}: {}", path.display(), fault.to_string());
+    faults.iter().map(line).collect()
 }
 
-fn check_dir(dir: &Path, own_uid: u32, forbidden: u32, faults: &mut Vec<String>) {
+/// A file that decides something: nobody but its owner, root or us, may write it.
+fn read_trusted(path: &Path, max: u64) -> Result<Vec<u8>, String> {
+    let at = |what: &str| format!("failed to read {}: {what}", path.display());
+    let failed = |e: io::Error| at(&format!("{e}; it must be there, and readable for the CA's account"));
+    let meta = fs::metadata(path).map_err(failed)?;
+    if !meta.is_file() {
+        return Err(at("it is not a file; name one"));
+    }
+    if meta.len() > max {
+        return Err(at(&format!("it has more than {max} bytes; shorten it")));
+    }
+    if meta.mode() & 0o022 != 0 {
+        let mode = meta.mode() & 0o7777;
+        let what = "it must not be writable for group or others; chmod go-w it";
+        return Err(at(&format!("mode {mode:04o}, {what}")));
+    }
+    if meta.uid() != 0 && meta.uid() != geteuid().as_raw() {
+        let uid = meta.uid();
+        return Err(at(&format!("it is owned by uid {uid}; chown it to root")));
+    }
+    fs::read(path).map_err(failed)
+}
+
+/// The folder behind a key is ours, and nobody else may do in it what `mode` does not let them.
+fn check_dir(key: &str, dir: &Path, own_uid: u32, mode: &str, faults: &mut Vec<String>) {
+    let at = |what: String| format!("failed to use {key} {}: {what}", dir.display());
+    let make = format!("make it: install -d -o writ-ca -m {mode} {}", dir.display());
     let meta = match fs::metadata(dir) {
         Ok(meta) if meta.is_dir() => meta,
-        Ok(_) => return faults.push(format!("{}: not a folder", dir.display())),
-        Err(e) => return faults.push(format!("{}: {e}", dir.display())),
+        Ok(_) => return faults.push(at("it is not a folder; name one".to_owned())),
+        Err(e) => return faults.push(at(format!("{e}; {make}"))),
     };
     if meta.uid() != own_uid {
-        faults.push(format!(
-            "{}: owned by uid {}, not by {own_uid}",
-            dir.display(),
-            meta.uid()
-        ));
+        let uid = meta.uid();
+        faults.push(at(format!("it is owned by uid {uid}, not by {own_uid}; chown it")));
     }
-    if meta.mode() & forbidden != 0 {
-        let wanted = if forbidden == 0o077 { "0700" } else { "2750" };
-        faults.push(format!(
-            "{}: mode {:04o}, must be {wanted}",
-            dir.display(),
-            meta.mode() & 0o7777
-        ));
+    // The set-group-id bit gives new files the folder's group; whether it is there is the administrator's to decide.
+    let allowed = u32::from_str_radix(mode, 8).unwrap_or(0o700) & 0o777;
+    let found = meta.mode() & 0o7777;
+    if found & 0o777 & !allowed != 0 {
+        faults.push(at(format!("mode {found:04o}; chmod {mode} it")));
     }
 }
 
 fn check_socket_dir(socket: &Path, faults: &mut Vec<String>) {
     let dir = socket.parent().unwrap_or(Path::new("/"));
+    let at = |what: &str| format!("failed to use the folder of socket, {}: {what}", dir.display());
     match fs::metadata(dir) {
         Ok(meta) if meta.mode() & 0o002 != 0 => {
-            faults.push(format!(
-                "{}: writable for everybody, who could put another socket there",
-                dir.display()
+            faults.push(at(
+                "everybody may write there, and could put another socket in its place; chmod o-w it",
             ));
         }
         Ok(_) => {
             if let Err(errno) = access(dir, AccessFlags::W_OK | AccessFlags::X_OK) {
-                faults.push(format!("{}: {}", dir.display(), errno.desc()));
+                faults.push(at(&format!("{}; chown it to the CA's account", errno.desc())));
             }
         }
-        Err(e) => faults.push(format!("{}: {e}", dir.display())),
+        Err(e) => faults.push(at(&format!("{e}; make it, with tmpfiles.d as in deploy/ca/README.md"))),
     }
 }
 

@@ -288,12 +288,15 @@ fn check_config_names_every_fault_at_once() {
     let said = site.refused(&["check-config"], "");
     for part in [
         "keys: mode 0755, must be 0700",
-        "log: mode 0777",
+        "log: mode 0777; chmod 2750 it",
         "policy.cedar: ",
         "inventory.toml: ",
         "tail_log.toml: ",
     ] {
         assert!(said.contains(part), "{part} not in: {said}");
+    }
+    for line in said.lines() {
+        assert!(line.starts_with("writ-ca: failed to "), "{line}");
     }
     assert_eq!(said, site.refused(&["serve"], ""), "a start says the same");
     fs::remove_file(at("policy.cedar")).unwrap();
@@ -399,18 +402,19 @@ fn a_known_name_is_never_given_to_other_keys() {
         (wish("web-1", 11, 99), "another receipt key"),
         (wish("web-1", 99, 12), "another host key"),
         (wish("web-2", 12, 12), "the same"),
-        (wish("web-2", 13, 12), "receipt_key"),
+        (wish("web-2", 13, 12), "web-1 has that receipt key"),
         (wish("web,2", 13, 14), "target"),
         (wish("web-2", 13, 14).replace("\"v\":1", "\"v\":2"), "version"),
         (
             wish("web-2", 13, 14).replace("{\"v\"", "{\"v\":1,\"v\""),
-            "line of writ-target enroll",
+            "line of `writ-target enroll`",
         ),
-        (wish("web-2", 13, 14).repeat(2), "line of writ-target enroll"),
-        (String::new(), "line of writ-target enroll"),
+        (wish("web-2", 13, 14).repeat(2), "line of `writ-target enroll`"),
+        (String::new(), "line of `writ-target enroll`"),
     ] {
         let said = site.refused(&["enroll", "--address", "127.0.0.11:22"], &line);
         assert!(said.contains(why), "{why} not in: {said}");
+        assert!(said.starts_with("writ-ca: failed to "), "{said}");
     }
     assert!(site.refused(&["enroll"], &wish("web-2", 13, 14)).contains("--address"));
     assert!(

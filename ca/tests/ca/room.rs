@@ -38,7 +38,7 @@ pub(crate) struct Running {
     log_dir: PathBuf,
     socket: PathBuf,
     stop: oneshot::Sender<()>,
-    serving: JoinHandle<std::io::Result<()>>,
+    serving: JoinHandle<Result<(), start::ServeError>>,
 }
 
 pub(crate) fn own_uid() -> u32 {
@@ -150,9 +150,9 @@ impl Room {
         let clock = Box::new(move || now() + ahead.load(Ordering::SeqCst));
         let loaded = start::load(self.config.clone(), clock).unwrap();
         let (stop, stopped) = oneshot::channel();
-        let socket = self.config.socket.clone();
+        let config = self.config.clone();
         let serving = tokio::spawn(async move {
-            start::serve(loaded.authority, &socket, async {
+            start::serve(loaded.authority, &config, async {
                 let _ = stopped.await;
             })
             .await
