@@ -3,11 +3,14 @@
 //! All faults are gathered before anything is said. Nothing is opened to clients, and nothing is minted.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use catalogue::{Catalogue, Inventory};
+use nix::unistd::{AccessFlags, access};
 
-use crate::config::{Config, Fault, private_folder_fault};
+use crate::config::{Config, Fault, own_folder_fault};
+use crate::error::chain;
 use crate::inventory;
 use crate::issuer::Issuer;
 use crate::records::Records;
@@ -35,11 +38,11 @@ pub fn load(path: &Path) -> Result<Loaded, Vec<Fault>> {
         )]);
     }
     let config = Config::load(path)?;
-    let mut faults: Vec<Fault> = private_folder_fault("state_dir", &config.state_dir)
+    let mut faults: Vec<Fault> = own_folder_fault("state_dir", &config.state_dir, 0o700)
         .into_iter()
         .collect();
-    faults.extend(folder_fault("log_dir", &config.log_dir));
-    faults.extend(config.socket.parent().and_then(|folder| folder_fault("socket", folder)));
+    faults.extend(own_folder_fault("log_dir", &config.log_dir, 0o2750));
+    faults.extend(config.socket.parent().and_then(socket_folder_fault));
     let inventory = inventory::load(&config.inventory)
         .map_err(|found| faults.extend(found))
         .ok();
@@ -64,16 +67,26 @@ pub async fn whole(path: &Path) -> Result<Loaded, Vec<Fault>> {
     let loaded = load(path)?;
     let mut faults = Vec::new();
     let config = &loaded.config;
+    // As a start does it: what has to be writable is opened for writing, and an empty folder gets its first record.
     if let Err(error) = Records::open(&config.log_dir, &config.log_lock(), &config.name) {
-        faults.push(Fault::new(format!("log_dir: failed to {error}")));
+        let (why, dir) = (chain(&error), config.log_dir.display());
+        faults.push(Fault::new(format!(
+            "log_dir: failed to {why}, in {dir}; it and what is in it must be writ-relay's, with space left"
+        )));
     }
     let issuer = Issuer::new(&config.ca_socket);
     match issuer.describe().await {
         Ok(ca) if ca.relay != config.name.as_str() => {
-            faults.push(Fault::new("name: the CA knows this relay by another name"));
+            faults.push(Fault::new(
+                "name: failed to recognise it: the CA knows this relay by another name; use the one of ca.toml",
+            ));
         }
         Ok(_) => {}
-        Err(error) => faults.push(Fault::new(format!("ca: failed to {error}"))),
+        Err(error) => {
+            let (why, at) = (chain(&error), config.ca_socket.display());
+            let next = "start writ-ca, and let writ-relay be in the group of its socket and in ca.toml";
+            faults.push(Fault::new(format!("ca: failed to {why}, at {at}; {next}")));
+        }
     }
     if faults.is_empty() { Ok(loaded) } else { Err(faults) }
 }
@@ -95,11 +108,24 @@ pub async fn boundary_missing(config: &Config) -> Vec<String> {
     missing
 }
 
-fn folder_fault(key: &str, path: &Path) -> Option<Fault> {
+/// The socket is made and replaced in its folder, and nobody else may put one there.
+fn socket_folder_fault(path: &Path) -> Option<Fault> {
+    let fault = |what: &dyn std::fmt::Display| {
+        let path = path.display();
+        Some(Fault::new(format!("socket: failed to use its folder {path}: {what}")))
+    };
     match fs::metadata(path) {
-        Ok(found) if found.is_dir() => None,
-        Ok(_) => Some(Fault::new(format!("{key}: {}: not a folder", path.display()))),
-        Err(error) => Some(Fault::new(format!("{key}: {}: {error}", path.display()))),
+        Ok(found) if !found.is_dir() => fault(&"it is not a folder; name one"),
+        Ok(found) if found.mode() & 0o002 != 0 => {
+            fault(&"everybody may write there, and could put another socket in its place; chmod o-w it")
+        }
+        Ok(_) => match access(path, AccessFlags::W_OK | AccessFlags::X_OK) {
+            Ok(()) => None,
+            Err(errno) => fault(&format_args!("{}; chown it to writ-relay", errno.desc())),
+        },
+        Err(error) => fault(&format_args!(
+            "{error}; make it, with tmpfiles.d as in deploy/relay/README.md"
+        )),
     }
 }
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
@@ -61,8 +61,7 @@ impl Config {
     /// # Errors
     /// Every fault of it.
     pub fn load(path: &Path) -> Result<Self, Vec<Fault>> {
-        let bytes = read_bounded(path)
-            .map_err(|error| vec![Fault::new(format!("{}: cannot be read: {error}", path.display()))])?;
+        let bytes = read_trusted("configuration", path, MAX_BYTES).map_err(|fault| vec![fault])?;
         Self::parse(&bytes)
     }
 
@@ -120,39 +119,62 @@ impl Config {
     }
 }
 
-/// What is wrong with a folder that must be this process's alone.
+/// What is wrong with a folder that must be this process's own, with this mode (`0700`, or `2750` where log shippers
+/// read). The set-group-id bit is the administrator's to give.
 #[must_use]
-pub fn private_folder_fault(key: &str, path: &Path) -> Option<Fault> {
-    let found = match fs::symlink_metadata(path) {
+pub fn own_folder_fault(key: &str, path: &Path, mode: u32) -> Option<Fault> {
+    let fault = |what: String| Some(Fault::new(format!("{key}: failed to use {}: {what}", path.display())));
+    let found = match fs::metadata(path) {
         Ok(found) => found,
-        Err(error) => return Some(Fault::new(format!("{key}: {}: {error}", path.display()))),
+        Err(error) => {
+            let make = format!("install -d -o writ-relay -m {mode:04o} {}", path.display());
+            return fault(format!("{error}; make it: {make}"));
+        }
     };
     if !found.is_dir() {
-        return Some(Fault::new(format!("{key}: {}: not a folder", path.display())));
+        return fault("it is not a folder; name one".to_owned());
     }
     if found.uid() != nix::unistd::geteuid().as_raw() {
-        return Some(Fault::new(format!(
-            "{key}: {}: owned by another account",
-            path.display()
-        )));
+        return fault(format!("it is owned by uid {}; chown it to writ-relay", found.uid()));
     }
-    let mode = found.permissions().mode() & 0o7777;
-    (mode != 0o700).then(|| {
-        Fault::new(format!(
-            "{key}: {}: mode {mode:04o}, must be 0700: chmod 0700 it",
-            path.display()
-        ))
-    })
+    let is = found.mode() & 0o7777;
+    let owner = mode & 0o700;
+    if is & owner != owner || is & 0o777 & !mode != 0 {
+        return fault(format!("mode {is:04o}; chmod {mode:04o} it"));
+    }
+    None
 }
 
-fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+/// Reads a file that says who is who or where a target is: it belongs to root or to us, and nobody else may write it.
+/// Owner and mode are those of the file that was opened.
+///
+/// # Errors
+/// The one fault that keeps it from being read.
+pub fn read_trusted(key: &str, path: &Path, max: u64) -> Result<Vec<u8>, Fault> {
     use io::Read as _;
+    let fault = |what: String| Fault::new(format!("{key}: failed to read {}: {what}", path.display()));
+    let machine = |error: io::Error| fault(format!("{error}; it must be there, and readable for writ-relay"));
+    let file = fs::File::open(path).map_err(machine)?;
+    let found = file.metadata().map_err(machine)?;
+    if !found.is_file() {
+        return Err(fault("it is not a file; name one".to_owned()));
+    }
+    if ![0, nix::unistd::geteuid().as_raw()].contains(&found.uid()) {
+        return Err(fault(format!("it is owned by uid {}; chown it to root", found.uid())));
+    }
+    let mode = found.mode() & 0o7777;
+    if mode & 0o022 != 0 {
+        let what = "it must not be writable for group or others; chmod go-w it";
+        return Err(fault(format!("mode {mode:04o}, {what}")));
+    }
     let mut bytes = Vec::new();
-    let read = fs::File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
-    if u64::try_from(read).is_ok_and(|read| read <= MAX_BYTES) {
+    file.take(max.saturating_add(1))
+        .read_to_end(&mut bytes)
+        .map_err(machine)?;
+    if u64::try_from(bytes.len()).is_ok_and(|read| read <= max) {
         Ok(bytes)
     } else {
-        Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 256 KiB"))
+        Err(fault(format!("it has more than {max} bytes; shorten it")))
     }
 }
 
@@ -342,14 +364,62 @@ mod tests {
         );
     }
 
+    fn chmod(path: &Path, mode: u32) {
+        fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    }
+
     #[test]
-    fn a_state_folder_that_others_can_enter_is_a_fault() {
+    fn a_folder_that_others_can_enter_or_write_is_a_fault() {
         let folder = tempfile::tempdir().unwrap();
-        let mode = |mode| fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
-        mode(0o700);
-        assert_eq!(private_folder_fault("state_dir", folder.path()), None);
-        mode(0o750);
-        let fault = private_folder_fault("state_dir", folder.path()).unwrap();
-        assert!(fault.to_string().contains("mode 0750"), "{fault}");
+        let fault = |mode| own_folder_fault("state_dir", folder.path(), mode).map(|fault| fault.to_string());
+        for (is, wanted, fine) in [
+            (0o700, 0o700, true),
+            (0o750, 0o700, false),
+            (0o500, 0o700, false),
+            (0o2750, 0o2750, true),
+            (0o750, 0o2750, true),
+            (0o770, 0o2750, false),
+            (0o755, 0o2750, false),
+        ] {
+            chmod(folder.path(), is);
+            assert_eq!(fault(wanted).is_none(), fine, "{is:04o} for {wanted:04o}");
+        }
+        let said = fault(0o2750).unwrap();
+        assert!(
+            said.starts_with("state_dir: failed to use ") && said.ends_with("mode 0755; chmod 2750 it"),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn a_file_that_somebody_else_could_write_decides_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("relay.toml");
+        fs::write(&path, EXAMPLE).unwrap();
+        chmod(&path, 0o644);
+        assert!(Config::load(&path).is_ok());
+        for mode in [0o664, 0o646, 0o666] {
+            chmod(&path, mode);
+            let fault = Config::load(&path).unwrap_err()[0].to_string();
+            assert!(
+                fault.starts_with("configuration: failed to read ") && fault.contains("chmod go-w"),
+                "{fault}"
+            );
+        }
+        chmod(&path, 0o644);
+        // Only root can give a file away; as somebody else this half is not shown.
+        if std::os::unix::fs::chown(&path, Some(64_999), None).is_ok() {
+            let fault = Config::load(&path).unwrap_err()[0].to_string();
+            assert!(fault.contains("owned by uid 64999"), "{fault}");
+        }
+        fs::write(&path, vec![b'#'; 300 * 1024]).unwrap();
+        if std::os::unix::fs::chown(&path, Some(nix::unistd::geteuid().as_raw()), None).is_ok() {
+            assert!(Config::load(&path).unwrap_err()[0].to_string().contains("more than"));
+        }
+        assert!(
+            Config::load(folder.path()).unwrap_err()[0]
+                .to_string()
+                .contains("not a file")
+        );
     }
 }

@@ -34,6 +34,22 @@ impl RefusedBy {
     }
 }
 
+/// An error and its causes on one line, for operators.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        // A text that already ends with its cause's would say it twice.
+        let more = error.to_string();
+        if !text.ends_with(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
 /// A call that did not come to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {

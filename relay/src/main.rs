@@ -198,12 +198,6 @@ fn refused(faults: &[Fault]) -> ExitCode {
 }
 
 fn failed(error: &dyn std::error::Error) -> ExitCode {
-    let mut text = format!("writ-relay: failed to {error}");
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    eprintln!("{text}");
+    eprintln!("writ-relay: failed to {}", relay::error::chain(error));
     ExitCode::from(FAILED)
 }

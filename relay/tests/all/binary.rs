@@ -170,12 +170,41 @@ fn check_config_names_every_fault_at_once() {
     let said = room.run(&["check-config", "--config", &room.config()]);
     assert_eq!(said.status.code(), Some(2));
     let said = text(&said.stderr);
+    std::fs::set_permissions(room.at("log"), std::fs::Permissions::from_mode(0o770)).unwrap();
+    std::fs::set_permissions(room.at("run"), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let said_of_folders = room.run(&["check-config", "--config", &room.config()]);
+    for fault in [
+        "log_dir: failed to use ",
+        "mode 0770; chmod 2750 it",
+        "socket: failed to use its folder ",
+    ] {
+        let said = text(&said_of_folders.stderr);
+        assert!(said.contains(fault), "{fault} in\n{said}");
+    }
     for fault in ["state_dir: ", "mode 0755", "inventory: ", "catalogue_dir: broken.toml"] {
         assert!(said.contains(fault), "{fault} in\n{said}");
     }
     let said = room.run(&["serve", "--config", &room.config()]);
     assert_eq!(said.status.code(), Some(2));
     assert!(!room.at("run/relay.sock").exists(), "refused before any listener");
+}
+
+#[test]
+fn check_config_finds_a_log_that_a_start_could_not_write() {
+    if !geteuid().is_root() {
+        println!("only root can give a file away");
+        return;
+    }
+    let room = Room::new();
+    let check = || text(&room.run(&["check-config", "--config", &room.config()]).stderr);
+    assert!(!check().contains("log_dir"), "{}", check());
+    let segment = std::fs::read_dir(room.at("log")).unwrap().next().unwrap().unwrap();
+    chown(segment.path(), Some(0), Some(0)).unwrap();
+    let said = check();
+    assert!(
+        said.contains("log_dir: failed to ") && said.contains("ermission denied"),
+        "{said}"
+    );
 }
 
 #[test]
