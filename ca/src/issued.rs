@@ -283,7 +283,11 @@ mod tests {
         assert_eq!(code(issued.open(&id(2), &web_1(), other)), None);
         let mut other = facts(NOW);
         other.requester.person = "bob".parse().unwrap();
-        assert_eq!(code(issued.open(&id(2), &web_1(), other)), None, "one person cannot use up another's share");
+        assert_eq!(
+            code(issued.open(&id(2), &web_1(), other)),
+            None,
+            "one person cannot use up another's share"
+        );
         issued.sweep(NOW + TASK_MAX_S);
         assert_eq!(code(issued.open(&id(2), &web_1(), facts(NOW + TASK_MAX_S))), None);
     }
