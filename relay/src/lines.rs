@@ -54,12 +54,6 @@ impl Lines {
         self.ready.pop_front()
     }
 
-    /// Whether bytes of an unfinished line are held.
-    #[must_use]
-    pub fn is_mid_line(&self) -> bool {
-        self.dropping || !self.begun.is_empty()
-    }
-
     fn extend(&mut self, bytes: &[u8]) {
         if self.dropping {
             return;
@@ -91,7 +85,8 @@ mod tests {
             lines.push(&stream[cut..]);
             let expected = [b"one".to_vec(), Vec::new(), b"two".to_vec()].map(Piece::Line);
             assert_eq!(all(&mut lines), expected, "cut at {cut}");
-            assert!(lines.is_mid_line());
+            lines.push(b"\n");
+            assert_eq!(all(&mut lines), [Piece::Line(b"three".to_vec())], "cut at {cut}");
         }
     }
 

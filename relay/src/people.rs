@@ -24,9 +24,4 @@ impl People {
     pub fn behind(&self, uid: u32) -> Option<&PersonName> {
         self.by_uid.get(&uid)
     }
-
-    /// All uids that are mapped, smallest first.
-    pub fn uids(&self) -> impl Iterator<Item = u32> + '_ {
-        self.by_uid.keys().copied()
-    }
 }

@@ -83,7 +83,6 @@ struct Asked {
 struct Built {
     asked: Asked,
     request: RequestId,
-    manifest: Digest,
     payload: String,
     sha256: Digest,
 }
@@ -250,8 +249,6 @@ impl Relay {
         let request: RequestId = uuid::Uuid::now_v7().to_string().parse().map_err(|_| internal())?;
         asked.about.request = Some(request.clone());
         let relay = self.records.head().await.ok_or_else(internal)?;
-        // Our own copy's, not what the target's hello says: the target has to see when the two differ.
-        let manifest = asked.manifest.clone();
         let latest = (self.now)().saturating_add(wire::limits::REQUEST_MAX_S);
         let payload = Payload {
             v: wire::VERSION,
@@ -262,7 +259,8 @@ impl Relay {
             target: asked.act.target.clone(),
             target_key: Fingerprint::of(&issued.receipt_key),
             action: asked.act.action.clone(),
-            manifest: manifest.clone(),
+            // Our own copy's, not what the target's hello says: the target has to see when the two differ.
+            manifest: asked.manifest.clone(),
             args: std::mem::take(&mut asked.args),
             mode: Mode::Run,
             expires: latest.min(issued.valid_before).min(task.ends),
@@ -278,7 +276,6 @@ impl Relay {
         }
         Ok(Built {
             sha256: Digest::of(payload.as_bytes()),
-            manifest,
             asked,
             request,
             payload,
@@ -291,7 +288,7 @@ impl Relay {
             requester: Some(requester.clone()),
             reason: Some(task.reason.clone()),
             risk: Some(built.asked.risk),
-            manifest: Some(built.manifest.clone()),
+            manifest: Some(built.asked.manifest.clone()),
             mode: Some(Mode::Run),
             ..self.draft(Event::Request, &built)
         };

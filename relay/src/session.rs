@@ -18,9 +18,9 @@ use russh::client::Msg;
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, timeout};
+use wire::Code;
 use wire::ids::{TargetName, TaskId};
 use wire::lines::{Answer, RelayLine, TargetLine};
-use wire::{Code, Hello};
 
 use crate::lines::{Lines, Piece};
 pub use dial::{Host, Trust, probe};
@@ -93,7 +93,6 @@ pub struct Login<'a> {
 /// An open session.
 pub struct Session {
     target: TargetName,
-    hello: Hello,
     ahead_s: i64,
     writer: tokio::sync::Mutex<Writer>,
     shared: Arc<Shared>,
@@ -196,7 +195,7 @@ impl Session {
         let certificate = RelayLine::Certificate(login.certificate.to_owned()).to_line();
         half.data_bytes(certificate.into_bytes()).await.map_err(protocol)?;
         let mut lines = Lines::new(wire::limits::LINE_OUT);
-        let (hello, ahead_s) = hello::first_line(&mut read, &mut lines, login).await?;
+        let ahead_s = hello::first_line(&mut read, &mut lines, login).await?;
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 waiting: VecDeque::new(),
@@ -216,18 +215,11 @@ impl Session {
         tokio::spawn(keep(keeper, connection, gone));
         Ok(Self {
             target: login.host.name.clone(),
-            hello,
             ahead_s,
             writer: tokio::sync::Mutex::new(Writer { half, sent: 1 }),
             shared,
             _alive: alive,
         })
-    }
-
-    /// What the target said of itself; its signature was verified.
-    #[must_use]
-    pub fn hello(&self) -> &Hello {
-        &self.hello
     }
 
     /// How many seconds the target's clock was ahead of ours when the session began.

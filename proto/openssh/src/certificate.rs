@@ -80,7 +80,6 @@ pub struct UserCertificate {
     serial: u64,
     key_id: String,
     grant: String,
-    source_address: String,
     valid_after: u64,
     valid_before: u64,
 }
@@ -114,12 +113,6 @@ impl UserCertificate {
     #[must_use]
     pub fn grant(&self) -> &str {
         &self.grant
-    }
-
-    /// Where it may be used from: a list of CIDR blocks, which sshd enforces.
-    #[must_use]
-    pub fn source_address(&self) -> &str {
-        &self.source_address
     }
 
     /// First second of its validity, Unix time.
@@ -161,7 +154,7 @@ pub fn check_user(text: &str, terms: &UserTerms<'_>) -> Result<UserCertificate, 
         terms.now,
         terms.skew_s,
     )?;
-    let source_address = check_critical(certificate.critical_options(), terms.force_command)?;
+    check_critical(certificate.critical_options(), terms.force_command)?;
     let grant = certificate
         .extensions()
         .get(terms.grant)
@@ -177,7 +170,6 @@ pub fn check_user(text: &str, terms: &UserTerms<'_>) -> Result<UserCertificate, 
         serial: certificate.serial(),
         key_id: certificate.key_id().to_owned(),
         grant,
-        source_address,
         valid_after: certificate.valid_after(),
         valid_before: certificate.valid_before(),
     })
@@ -269,14 +261,14 @@ fn check_time(valid_after: u64, valid_before: u64, now: u64, skew_s: u64) -> Res
     Ok(())
 }
 
-/// Exactly the two options that every certificate of this project has; the value of `source-address` is returned.
-fn check_critical(options: &OptionsMap, force_command: &str) -> Result<String, Error> {
-    if options.len() != 2 || options.get("force-command").map(String::as_str) != Some(force_command) {
-        return Err(Error::Options);
-    }
-    match options.get("source-address") {
-        Some(blocks) if !blocks.is_empty() => Ok(blocks.clone()),
-        _ => Err(Error::Options),
+/// Exactly the two options that every certificate of this project has, with a value each.
+fn check_critical(options: &OptionsMap, force_command: &str) -> Result<(), Error> {
+    let command = options.get("force-command").map(String::as_str);
+    let bound = options.get("source-address").is_some_and(|blocks| !blocks.is_empty());
+    if options.len() == 2 && command == Some(force_command) && bound {
+        Ok(())
+    } else {
+        Err(Error::Options)
     }
 }
 

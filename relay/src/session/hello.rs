@@ -8,12 +8,9 @@ use wire::lines::TargetLine;
 use super::{Error, Login, quoted};
 use crate::lines::{Lines, Piece};
 
-/// Reads the hello and believes it only with the receipt key that the CA named.
-pub(super) async fn first_line(
-    read: &mut ChannelReadHalf,
-    lines: &mut Lines,
-    login: &Login<'_>,
-) -> Result<(Hello, i64), Error> {
+/// Reads the hello, believes it only with the receipt key that the CA named, and says by how many seconds the target's
+/// clock is ahead of ours.
+pub(super) async fn first_line(read: &mut ChannelReadHalf, lines: &mut Lines, login: &Login<'_>) -> Result<i64, Error> {
     let piece = loop {
         if let Some(piece) = lines.next_piece() {
             break piece;
@@ -63,6 +60,5 @@ pub(super) async fn first_line(
     if hello.target != login.host.name {
         return Err(Error::Receipt("hello: it is another target's".to_owned()));
     }
-    let ahead_s = hello.now.cast_signed().saturating_sub((login.now)().cast_signed());
-    Ok((hello, ahead_s))
+    Ok(hello.now.cast_signed().saturating_sub((login.now)().cast_signed()))
 }
