@@ -3,8 +3,9 @@
 //! It turns a tool call into a signed request to one target, under a certificate that the CA gave for one task. It
 //! filters early and renders safely; it is no security boundary for targets, which check everything again.
 //!
-//! [`pipeline`] is the story of a call; every other module is one thing that the story uses, and they do not use each
-//! other. `mcp` alone knows MCP, `session` alone SSH, `issuer` alone gRPC.
+//! Each verb has one story: [`pipeline`] is that of a call, [`serve`] of a start and an end, [`check`] of a look at the
+//! configuration. Every other module is one thing that the stories use. `mcp` alone knows MCP, `session` alone SSH,
+//! `issuer` alone gRPC.
 
 pub mod call;
 pub mod check;

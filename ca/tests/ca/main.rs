@@ -7,6 +7,7 @@
 )]
 
 mod binary;
+mod deploy;
 mod faults;
 mod minted;
 mod refused;

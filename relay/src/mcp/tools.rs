@@ -338,7 +338,7 @@ fn task_id() -> Value {
 fn reason() -> Value {
     json!({
         "type": "string", "minLength": 1, "maxLength": 500,
-        "description": "Why, in one line. It stands in every log and before every approver.",
+        "description": "Why, in one line of at most 500 bytes. It stands in every log and before every approver.",
     })
 }
 

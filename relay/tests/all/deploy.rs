@@ -33,4 +33,6 @@ fn the_steps_name_every_folder_of_the_configuration() {
         assert!(README.contains(path.to_str().unwrap()), "{}", path.display());
     }
     assert!(README.contains(config.socket.parent().unwrap().to_str().unwrap()));
+    let place = UNIT.lines().find_map(|line| line.strip_prefix("Documentation=file://"));
+    assert!(README.contains(place.unwrap()), "{place:?}");
 }
