@@ -158,6 +158,7 @@ mod tests {
         open_task(&call).unwrap_err().to_string()
     }
 
+    /// REQ-CARPC-2
     #[test]
     fn each_field_is_checked_and_named() {
         assert!(open_task(&good()).is_ok());
@@ -178,6 +179,7 @@ mod tests {
         }
     }
 
+    /// REQ-CERT-4, REQ-CARPC-2
     #[test]
     fn cert_comma_principal_has_no_shape_to_arrive_in() {
         for name in ["web-1,root", "web-1,", ",", "web-1\n", "web-1 ", "*", ""] {

@@ -184,6 +184,7 @@ mod tests {
         assert!(!has(&mut shelf, "web-1"));
     }
 
+    /// REQ-INVENTORY-8
     #[test]
     fn a_broken_writable_or_foreign_file_refuses_until_it_is_repaired() {
         let dir = tempfile::tempdir().unwrap();

@@ -224,6 +224,7 @@ mod tests {
         result.err().map(|error| error.code())
     }
 
+    /// REQ-CARPC-4
     #[test]
     fn a_task_keeps_the_facts_of_its_first_certificate() {
         let mut issued = Issued::default();
@@ -245,6 +246,7 @@ mod tests {
         assert_eq!(code(issued.open(&id(1), &web_1(), other)), Some(Code::TaskMismatch));
     }
 
+    /// REQ-CARPC-5, REQ-CARPC-6
     #[test]
     fn a_renewal_needs_the_same_relay_target_and_key() {
         let mut issued = Issued::default();
@@ -260,6 +262,7 @@ mod tests {
         assert_eq!(find("relay-1", "web-1", 1, NOW + TASK_MAX_S), Some(Code::TaskEnded));
     }
 
+    /// REQ-CARPC-6
     #[test]
     fn an_ended_task_is_not_opened_again_while_it_is_remembered() {
         let mut issued = Issued::default();
@@ -271,8 +274,9 @@ mod tests {
         assert!(issued.is_empty());
     }
 
+    /// REQ-CARPC-7
     #[test]
-    fn one_relay_cannot_fill_the_memory() {
+    fn quota_exceeded_by_one_relay_leaves_room_for_another_and_ends_with_its_tasks() {
         let mut issued = Issued::default();
         for n in 0..OPEN_MAX {
             issued.note(entry(1, &format!("t{n}")));

@@ -302,6 +302,7 @@ mod tests {
 
     const SHIPPED: &str = include_str!("../../deploy/ca/policy.cedar");
 
+    /// REQ-GRANT-4
     #[test]
     fn the_shipped_policy_allows_the_read_actions_and_no_other() {
         for action in ["tail_log", "read_file", "check_health"] {
@@ -333,6 +334,7 @@ mod tests {
         );
     }
 
+    /// REQ-CARPC-9
     #[test]
     fn an_error_in_one_policy_is_an_error_although_another_permits() {
         for failing in [
@@ -351,6 +353,7 @@ mod tests {
         assert_eq!(named.unwrap_err().policies, ["typo"]);
     }
 
+    /// REQ-CARPC-8, REQ-GRANT-4
     #[test]
     fn any_way_to_see_the_arguments_is_a_mention() {
         for condition in [
@@ -377,6 +380,7 @@ mod tests {
         }
     }
 
+    /// REQ-CARPC-8
     #[test]
     fn other_uses_of_context_are_no_mention() {
         for condition in [
@@ -394,6 +398,7 @@ mod tests {
         }
     }
 
+    /// REQ-CARPC-8
     #[test]
     fn a_policy_without_an_action_in_its_scope_is_about_every_action() {
         let text = "permit(principal, action, resource) when { action == Action::\"x\" && context.args.y };";

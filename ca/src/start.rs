@@ -90,6 +90,15 @@ pub fn load(config: Config, clock: Clock) -> Result<Loaded, Vec<String>> {
     }
     let task_ca = keep(Signer::load(&config.key_dir, TASK_CA, own_uid), &mut faults);
     let host_ca = keep(Signer::load(&config.key_dir, HOST_CA, own_uid), &mut faults);
+    if let (Some(task_ca), Some(host_ca)) = (&task_ca, &host_ca)
+        && task_ca.public() == host_ca.public()
+    {
+        let dir = config.key_dir.display();
+        let next = "move host_ca away, run writ-ca init, and enrol each target again";
+        faults.push(format!(
+            "failed to use key_dir {dir}: task_ca and host_ca are one key, and a host could log in; {next}"
+        ));
+    }
     let policy = keep(load_policy(&config.policy), &mut faults);
     let reads = keep(load_reads(&config.catalogue_dir), &mut faults);
     let mut shelf = Shelf::new(&config.inventory);

@@ -238,6 +238,7 @@ fn version_and_help_are_said() {
     }
 }
 
+/// REQ-CERT-20
 #[test]
 fn init_makes_keys_once_and_prints_the_public_ones() {
     if !as_ordinary_user("binary::init_makes_keys_once_and_prints_the_public_ones") {
@@ -259,6 +260,14 @@ fn init_makes_keys_once_and_prints_the_public_ones() {
         .map(|record| record.draft.event)
         .collect();
     assert_eq!(events, [Event::Genesis, Event::Init, Event::Init]);
+    let keys = site.dir.path().join("state/keys");
+    assert_ne!(public(&site, "task_ca"), public(&site, "host_ca"));
+    site.fine(&["check-config"], "");
+    let own = fs::read(keys.join("host_ca")).unwrap();
+    fs::write(keys.join("host_ca"), fs::read(keys.join("task_ca")).unwrap()).unwrap();
+    let said = site.refused(&["check-config"], "");
+    assert!(said.contains("task_ca and host_ca are one key"), "{said}");
+    fs::write(keys.join("host_ca"), own).unwrap();
     // ssh-keygen can read what was made.
     let private = site.dir.path().join("state/keys/task_ca");
     let read = Command::new("ssh-keygen")
@@ -338,6 +347,7 @@ fn an_empty_policy_starts_and_says_so_loudly() {
     assert!(String::from_utf8_lossy(&said.stderr).contains("EVERYTHING IS DENIED"));
 }
 
+/// REQ-ENROL-4, REQ-ENROL-5
 #[test]
 fn enroll_certifies_the_host_key_and_adds_the_target() {
     if !as_ordinary_user("binary::enroll_certifies_the_host_key_and_adds_the_target") {
@@ -387,6 +397,7 @@ fn enroll_certifies_the_host_key_and_adds_the_target() {
     assert_eq!(record.cert.unwrap().serial.as_str(), certificate.serial().to_string());
 }
 
+/// REQ-ENROL-3, REQ-INVENTORY-7
 #[test]
 fn a_known_name_is_never_given_to_other_keys() {
     if !as_ordinary_user("binary::a_known_name_is_never_given_to_other_keys") {

@@ -27,6 +27,7 @@ fn issued(site: &Site) -> usize {
         .count()
 }
 
+/// REQ-CARPC-10, REQ-CERT-17, REQ-RECORD-5
 #[tokio::test(flavor = "multi_thread")]
 async fn given_no_log_space_then_nothing_is_signed_and_it_recovers_without_a_restart() {
     if !as_ordinary_user("faults::given_no_log_space_then_nothing_is_signed_and_it_recovers_without_a_restart") {

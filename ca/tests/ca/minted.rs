@@ -42,6 +42,7 @@ async fn served() -> (Room, Running) {
     (room, running)
 }
 
+/// REQ-CERT-16
 #[tokio::test(flavor = "multi_thread")]
 async fn ssh_keygen_shows_what_the_design_says() {
     let (room, running) = served().await;
@@ -96,6 +97,7 @@ async fn ssh_keygen_shows_what_the_design_says() {
     running.stop().await;
 }
 
+/// REQ-CERT-17, REQ-CARPC-10, REQ-GRANT-3
 #[tokio::test(flavor = "multi_thread")]
 async fn the_grant_names_the_task_and_the_record_that_is_older_than_it() {
     let (_room, running) = served().await;

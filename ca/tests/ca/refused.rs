@@ -1,15 +1,19 @@
 //! Every way to ask for too much: the Code, one record, nothing signed.
 
-use audit::Event;
+use audit::{Cert, Draft, Event, Log, Own, Tier, Who};
+use ca::config::Config;
+use ca::issued::OPEN_MAX;
 use grpc::v1;
 use prost::Message;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::Endpoint;
-use wire::Code;
+use wire::ids::{Fingerprint, Serial};
+use wire::{Code, Proof, Requester};
 
 use crate::minted::grant_of;
-use crate::room::{Room, Running, code_of, file, open, own_uid, renewal};
+use crate::room::{Room, Running, code_of, file, key, now, open, own_uid, renewal};
 
+/// REQ-CARPC-1
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_peer_on_ca_socket() {
     let mut room = Room::new();
@@ -39,6 +43,7 @@ async fn wrong_peer_on_ca_socket() {
     running.stop().await;
 }
 
+/// REQ-CARPC-8
 #[tokio::test(flavor = "multi_thread")]
 async fn policy_empty_denies() {
     let room = Room::with_policy("");
@@ -47,6 +52,7 @@ async fn policy_empty_denies() {
     running.stop().await;
 }
 
+/// REQ-CARPC-9
 #[tokio::test(flavor = "multi_thread")]
 async fn policy_error_refuses() {
     // Cedar by itself would skip the broken forbid and permit.
@@ -60,6 +66,7 @@ async fn policy_error_refuses() {
     running.stop().await;
 }
 
+/// REQ-CARPC-11
 #[tokio::test(flavor = "multi_thread")]
 async fn policy_forbid_is_named_in_the_refusal_and_the_record() {
     let room = Room::with_policy(
@@ -76,6 +83,7 @@ async fn policy_forbid_is_named_in_the_refusal_and_the_record() {
     running.stop().await;
 }
 
+/// REQ-CARPC-8, REQ-GRANT-4
 #[tokio::test(flavor = "multi_thread")]
 async fn policy_on_args_of_a_read() {
     // Whatever the policy says about the arguments: the action leaves the task's grant.
@@ -96,6 +104,7 @@ async fn policy_on_args_of_a_read() {
     running.stop().await;
 }
 
+/// REQ-CARPC-3
 #[tokio::test(flavor = "multi_thread")]
 async fn person_unmapped() {
     let room = Room::new();
@@ -106,6 +115,7 @@ async fn person_unmapped() {
     running.stop().await;
 }
 
+/// REQ-CARPC-3
 #[tokio::test(flavor = "multi_thread")]
 async fn person_not_of_this_relay() {
     let room = Room::new();
@@ -116,6 +126,7 @@ async fn person_not_of_this_relay() {
     running.stop().await;
 }
 
+/// REQ-CARPC-3
 #[tokio::test(flavor = "multi_thread")]
 async fn target_not_of_this_relay_and_unknown_target() {
     let room = Room::new();
@@ -128,6 +139,7 @@ async fn target_not_of_this_relay_and_unknown_target() {
     running.stop().await;
 }
 
+/// REQ-CARPC-2, REQ-CARPC-11
 #[tokio::test(flavor = "multi_thread")]
 async fn cert_comma_principal() {
     let room = Room::new();
@@ -142,6 +154,7 @@ async fn cert_comma_principal() {
     running.stop().await;
 }
 
+/// REQ-CARPC-2, REQ-CARPC-12
 #[tokio::test(flavor = "multi_thread")]
 async fn fields_that_are_not_of_their_shape_are_refused() {
     let room = Room::new();
@@ -223,6 +236,7 @@ async fn wish(running: &Running) -> v1::TaskCertificate {
         .into_inner()
 }
 
+/// REQ-CERT-16
 #[tokio::test(flavor = "multi_thread")]
 async fn ttl_over_max() {
     let mut room = Room::new();
@@ -237,6 +251,7 @@ async fn ttl_over_max() {
     running.stop().await;
 }
 
+/// REQ-CERT-16
 #[tokio::test(flavor = "multi_thread")]
 async fn source_from_elsewhere() {
     let room = Room::new();
@@ -249,6 +264,57 @@ async fn source_from_elsewhere() {
     running.stop().await;
 }
 
+/// REQ-CARPC-7
+#[tokio::test(flavor = "multi_thread")]
+async fn quota_exceeded() {
+    let room = Room::new();
+    certified_before(&room.config, OPEN_MAX - 1);
+    let running = room.serve().await;
+    let last = open(1);
+    running.open(&last).await.unwrap();
+    running.refuses_open(&open(2), Code::Capacity).await;
+    // What is open can go on: another certificate for the same key takes no other place.
+    running.renew(&renewal(&last)).await.unwrap();
+    running.stop().await;
+}
+
+/// A log of this CA that tells of so many keys that relay-1 has open, one for each of as many targets.
+fn certified_before(config: &Config, keys: usize) {
+    let who = Who {
+        tier: Tier::Ca,
+        host: "here".into(),
+        build: "test".into(),
+    };
+    let mut log = Log::open(&config.log_dir, &config.log_lock(), who, Box::new(Own)).unwrap();
+    let key = Fingerprint::of(key(9).public());
+    let mut last = None;
+    for n in 0..keys {
+        let draft = Draft {
+            task_id: Some("0192e4a0-7f00-7000-8000-00000000000a".parse().unwrap()),
+            requester: Some(Requester {
+                brain: "claude".parse().unwrap(),
+                person: "alice".parse().unwrap(),
+                proof: Proof::Relay,
+            }),
+            reason: Some("many hosts".parse().unwrap()),
+            relay: Some("relay-1".parse().unwrap()),
+            opened: Some(now()),
+            target: Some(format!("t{n}").parse().unwrap()),
+            cert: Some(Cert {
+                serial: Serial::of(1),
+                key_id: "0192e4a0-7f00-7000-8000-00000000000a".into(),
+                ca: key.clone(),
+                key: Some(key.clone()),
+                valid_before: Some(now() + 300),
+            }),
+            ..Draft::new(Event::Issue)
+        };
+        last = Some(log.write(&draft).unwrap());
+    }
+    last.unwrap().settle().unwrap();
+}
+
+/// REQ-GRANT-1
 #[tokio::test(flavor = "multi_thread")]
 async fn a_grant_over_4k_is_refused_before_it_is_recorded() {
     let room = Room::with_policy("permit(principal, action, resource);");
@@ -263,6 +329,7 @@ async fn a_grant_over_4k_is_refused_before_it_is_recorded() {
     running.stop().await;
 }
 
+/// REQ-CARPC-2, REQ-CARPC-11
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_is_too_long_and_a_call_that_is_none_are_recorded_too() {
     let room = Room::new();

@@ -8,6 +8,7 @@ use wire::{Code, limits};
 use crate::minted::grant_of;
 use crate::room::{Room, file, key, open, renewal, target};
 
+/// REQ-CARPC-4
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_is_joined_on_other_targets_and_refused_other_facts() {
     let room = Room::new();
@@ -37,6 +38,7 @@ async fn a_task_is_joined_on_other_targets_and_refused_other_facts() {
     running.stop().await;
 }
 
+/// REQ-CARPC-4
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_answer_is_asked_for_again() {
     let room = Room::new();
@@ -53,6 +55,7 @@ async fn a_lost_answer_is_asked_for_again() {
     running.stop().await;
 }
 
+/// REQ-CARPC-5, REQ-CERT-18
 #[tokio::test(flavor = "multi_thread")]
 async fn a_renewal_is_for_the_same_key_of_an_open_task() {
     let room = Room::new();
@@ -70,6 +73,7 @@ async fn a_renewal_is_for_the_same_key_of_an_open_task() {
     running.stop().await;
 }
 
+/// REQ-CARPC-6
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_ends_after_eight_hours_and_its_last_certificate_ends_with_it() {
     let room = Room::new();
@@ -87,6 +91,7 @@ async fn a_task_ends_after_eight_hours_and_its_last_certificate_ends_with_it() {
     running.stop().await;
 }
 
+/// REQ-CARPC-6
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_continues_from_the_log() {
     let room = Room::new();
@@ -108,6 +113,7 @@ async fn a_restart_continues_from_the_log() {
     running.stop().await;
 }
 
+/// REQ-CERT-18
 #[tokio::test(flavor = "multi_thread")]
 async fn every_renewal_is_judged_again() {
     let by_label = "@id(\"demo-only\") permit(principal, action, resource) when { resource.labels has env && resource.labels.env == \"demo\" };";
@@ -137,6 +143,7 @@ async fn every_renewal_is_judged_again() {
     running.stop().await;
 }
 
+/// REQ-CARPC-4
 #[tokio::test(flavor = "multi_thread")]
 async fn of_calls_at_the_same_time_one_fixes_the_facts() {
     let room = Room::new();
