@@ -25,6 +25,7 @@ pub fn load(path: &Path) -> Result<Inventory, Vec<Fault>> {
 mod tests {
     use super::*;
 
+    /// REQ-INVENTORY-8
     #[test]
     fn an_inventory_that_others_can_write_is_refused() {
         let folder = tempfile::tempdir().unwrap();

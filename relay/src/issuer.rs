@@ -214,6 +214,7 @@ fn unsigned(time: i64) -> Result<u64, Error> {
 mod tests {
     use super::*;
 
+    /// REQ-CARPC-12
     #[test]
     fn a_refusal_keeps_the_code_and_the_words_of_the_ca() {
         let mut status = tonic::Status::permission_denied("no");

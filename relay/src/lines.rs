@@ -90,6 +90,7 @@ mod tests {
         }
     }
 
+    /// REQ-SESSION-2
     #[test]
     fn a_line_without_newline_is_bounded_and_reported_once() {
         let mut lines = Lines::new(1000);
@@ -101,6 +102,7 @@ mod tests {
         assert_eq!(all(&mut lines), [Piece::TooLong, Piece::Line(b"next".to_vec())]);
     }
 
+    /// REQ-SESSION-2
     #[test]
     fn a_line_of_exactly_the_bound_passes() {
         let mut lines = Lines::new(4);

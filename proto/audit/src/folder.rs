@@ -135,6 +135,7 @@ mod tests {
     use crate::rights::Own;
     use std::os::unix::fs::PermissionsExt;
 
+    /// REQ-RECORD-8
     #[test]
     fn names_are_twenty_digits_and_sort_as_numbers() {
         assert_eq!(name(42), "00000000000000000042.jsonl");
@@ -150,6 +151,7 @@ mod tests {
         }
     }
 
+    /// REQ-RECORD-8
     #[test]
     fn segments_are_listed_in_order_created_once_and_readable_by_the_group() {
         let dir = tempfile::tempdir().unwrap();

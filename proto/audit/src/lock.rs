@@ -55,6 +55,7 @@ impl Drop for Held<'_> {
 mod tests {
     use super::*;
 
+    /// REQ-RECORD-7
     #[test]
     fn a_second_taker_gives_up_after_the_wait_and_succeeds_once_it_is_free() {
         let file = tempfile::NamedTempFile::new().unwrap();

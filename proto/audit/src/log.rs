@@ -284,6 +284,7 @@ mod tests {
         }
     }
 
+    /// REQ-RECORD-3, REQ-RECORD-4
     #[test]
     fn a_log_begins_with_a_genesis_line_and_each_record_names_the_last() {
         let room = Room::new();
@@ -311,6 +312,7 @@ mod tests {
         assert_ne!(Room::new().open().head().log, Room::new().open().head().log);
     }
 
+    /// REQ-RECORD-4, REQ-RECORD-9
     #[test]
     fn two_writers_see_each_others_records_also_across_segments() {
         let room = Room::new();
@@ -323,6 +325,7 @@ mod tests {
         assert_eq!(logs[0].folder.list().unwrap(), (1..=11).collect::<Vec<_>>());
     }
 
+    /// REQ-RECORD-9
     #[test]
     fn a_result_never_begins_a_segment() {
         let room = Room::new();
@@ -341,6 +344,7 @@ mod tests {
         assert!(matches!(room.open_as(Tier::Ca, SEGMENT), Err(Error::OtherLog(_))));
     }
 
+    /// REQ-RECORD-10, REQ-RECORD-11
     #[test]
     fn a_torn_tail_stays_and_the_next_segment_names_it() {
         let room = Room::new();
@@ -366,6 +370,7 @@ mod tests {
         assert!(std::fs::read(room.segment(1)).unwrap().ends_with(b"{\"v\":1,"));
     }
 
+    /// REQ-RECORD-11
     #[test]
     fn torn_segments_in_a_row_are_named_together() {
         let room = Room::new();
@@ -389,6 +394,7 @@ mod tests {
         assert_eq!(log.head().seq, 5);
     }
 
+    /// REQ-RECORD-10
     #[test]
     fn a_genesis_line_that_was_torn_is_begun_again() {
         let room = Room::new();
@@ -443,6 +449,7 @@ mod tests {
         ));
     }
 
+    /// REQ-RECORD-7
     #[test]
     fn a_lock_that_others_hold_ends_the_wait() {
         let room = Room::new();
@@ -454,6 +461,7 @@ mod tests {
         assert_eq!(log.append(&Draft::new(Event::Start)).unwrap().seq, 2);
     }
 
+    /// REQ-RECORD-7
     #[test]
     fn log_lock_held_by_reader_does_not_hold_up_the_writer() {
         let room = Room::new();
@@ -463,6 +471,7 @@ mod tests {
         assert!(log.append(&Draft::new(Event::Start)).is_ok());
     }
 
+    /// REQ-RECORD-6
     #[test]
     fn space_for_results_is_reserved_and_does_not_lengthen_the_segment() {
         use std::os::unix::fs::MetadataExt;
@@ -473,6 +482,7 @@ mod tests {
         assert!(meta.len() < 4096);
     }
 
+    /// REQ-RECORD-2
     #[test]
     fn a_draft_that_is_too_long_leaves_the_log_as_it_was() {
         let room = Room::new();

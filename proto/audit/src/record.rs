@@ -442,6 +442,7 @@ mod tests {
         String::from_utf8(spell(&envelope(), &draft).unwrap()).unwrap()
     }
 
+    /// REQ-RECORD-1
     #[test]
     fn a_record_is_one_line_and_reads_back() {
         let line = line();
@@ -450,6 +451,7 @@ mod tests {
         assert_eq!((record.envelope, record.draft.exit_code), (envelope(), Some(-1)));
     }
 
+    /// REQ-RECORD-1
     #[test]
     fn log_newline_forge_is_one_record() {
         let draft = Draft {
@@ -461,6 +463,7 @@ mod tests {
         assert!(Record::parse(&line).is_ok());
     }
 
+    /// REQ-RECORD-1
     #[test]
     fn every_other_spelling_is_refused() {
         let good = line();
@@ -502,6 +505,7 @@ mod tests {
         println!("{} attacks, {} refused", table.len(), table.len());
     }
 
+    /// REQ-RECORD-2
     #[test]
     fn a_draft_that_is_too_long_is_refused() {
         let draft = Draft {

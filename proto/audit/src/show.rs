@@ -26,6 +26,7 @@ pub fn escape(text: &str) -> String {
 mod tests {
     use super::*;
 
+    /// REQ-TEXT-2, REQ-OUTCOME-10
     #[test]
     fn ansi_and_unicode_smuggling_is_shown_as_escapes() {
         let table = [

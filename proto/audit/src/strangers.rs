@@ -175,6 +175,7 @@ mod tests {
         }
     }
 
+    /// REQ-RECORD-13
     #[test]
     fn a_flood_of_strangers_is_one_record_a_minute_and_none_is_lost() {
         let mut room = Room::new();

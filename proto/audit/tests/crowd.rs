@@ -62,6 +62,7 @@ fn heads(child: &mut Child) -> Vec<wire::ids::Head> {
         .collect()
 }
 
+/// REQ-RECORD-4, REQ-RECORD-7
 #[test]
 fn sixty_four_processes_append_a_thousand_records_each_in_one_order() {
     let room = Room::on_disk();
@@ -80,6 +81,7 @@ fn sixty_four_processes_append_a_thousand_records_each_in_one_order() {
     assert!(report.logs[0].segments > 100);
 }
 
+/// REQ-RECORD-5, REQ-RECORD-10
 #[test]
 fn processes_that_are_killed_anywhere_lose_nothing_that_they_told() {
     let room = Room::on_disk();

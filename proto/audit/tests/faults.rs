@@ -23,6 +23,7 @@ fn limited<T>(bytes: u64, what: impl FnOnce() -> T) -> T {
     done
 }
 
+/// REQ-RECORD-10, REQ-RECORD-12
 #[test]
 fn short_writes_at_every_byte_and_cuts_at_every_byte_lose_nothing_that_was_answered() {
     // The kernel would end the process where it can also just refuse the write.

@@ -18,6 +18,7 @@ const DISK: &str = "AUDIT_TEST_DISK";
 
 const SEGMENT: u64 = 64 << 20;
 
+/// REQ-RECORD-5, REQ-RECORD-6
 #[test]
 fn given_no_log_space_then_intents_are_refused_and_results_still_fit() {
     let dir = tempfile::tempdir().unwrap();
@@ -87,6 +88,7 @@ fn on_a_small_disk() {
     verified(&last);
 }
 
+/// REQ-RECORD-8, REQ-RECORD-10
 #[test]
 fn a_folder_and_segments_that_are_append_only_work_also_when_a_write_was_torn() {
     let room = Room::on_disk();

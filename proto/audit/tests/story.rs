@@ -213,6 +213,7 @@ fn the_story_of_a_task_is_told_in_order_with_who_and_why() {
     assert_eq!(json["timeline"][3]["record"]["witness"]["ca"]["seq"], 2);
 }
 
+/// REQ-TEXT-2
 #[test]
 fn text_from_records_reaches_no_terminal_unescaped() {
     let room = told();

@@ -314,6 +314,7 @@ fn the_file_is_what_the_code_gives() {
     );
 }
 
+/// REQ-RECORD-1, REQ-RECORD-3, REQ-RECORD-4, REQ-RECORD-11
 #[test]
 fn records_are_read_as_the_vectors_say_and_chained() {
     let file: File = serde_json::from_slice(&fs::read(path()).unwrap()).unwrap();

@@ -450,6 +450,7 @@ mod tests {
         assert_eq!(more.find("db.eu").unwrap().host_and_port(), ("::1", 22));
     }
 
+    /// REQ-INVENTORY-1, REQ-INVENTORY-2, REQ-INVENTORY-3, REQ-INVENTORY-5, REQ-INVENTORY-6
     #[test]
     fn each_fault_is_named() {
         let table = [
@@ -522,6 +523,7 @@ mod tests {
         }
     }
 
+    /// REQ-INVENTORY-4
     #[test]
     fn two_targets_cannot_share_a_receipt_key() {
         let both = text() + &text().replace("web-1", "web-2");

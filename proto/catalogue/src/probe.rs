@@ -249,6 +249,7 @@ mod tests {
         toml::from_str(text).map_err(|error| error.to_string())
     }
 
+    /// REQ-MANIFEST-25
     #[test]
     fn each_kind_becomes_an_argv() {
         let config = read(
@@ -289,6 +290,7 @@ mod tests {
         assert_eq!(config.probe["cron"].timeout_ms(), DEFAULT_TIMEOUT_MS);
     }
 
+    /// REQ-MANIFEST-24
     #[test]
     fn each_bad_probe_is_refused_by_the_name_of_its_fault() {
         let table = [

@@ -33,12 +33,14 @@ pub(crate) fn is_plain_path(text: &str) -> bool {
 mod tests {
     use super::*;
 
+    /// REQ-TEXT-1
     #[test]
     fn foreign_text_is_escaped_and_cut() {
         assert_eq!(quoted("a\n\u{202e}b"), r"a\u{a}\u{202e}b");
         assert_eq!(quoted(&"x".repeat(5000)).len(), SHOWN);
     }
 
+    /// REQ-MANIFEST-19
     #[test]
     fn a_plain_path_has_one_spelling() {
         for good in ["/var/log", "/a", "/var/log/app-1"] {

@@ -59,6 +59,7 @@ fn told(args: &Map<String, Value>) -> Vec<String> {
     }
 }
 
+/// REQ-MANIFEST-10, REQ-MANIFEST-13
 #[test]
 fn good_arguments_fill_the_template() {
     let checked = manifest().check_args(&with("flag", json!(true))).unwrap();
@@ -73,6 +74,7 @@ fn good_arguments_fill_the_template() {
     );
 }
 
+/// REQ-MANIFEST-4, REQ-MANIFEST-7, REQ-MANIFEST-10, REQ-MANIFEST-11, REQ-MANIFEST-20
 #[test]
 fn hostile_values_are_refused_by_name() {
     let table: &[(&str, Value, &str)] = &[
@@ -184,6 +186,7 @@ fn shell_metacharacters_are_passed_as_they_stand() {
     }
 }
 
+/// REQ-MANIFEST-10
 #[test]
 fn everything_wrong_is_told_at_once_and_missing_ones_by_name() {
     let args = json!({ "number": 6000, "flag": 1, "bogus": 2 });
@@ -197,6 +200,7 @@ fn everything_wrong_is_told_at_once_and_missing_ones_by_name() {
     );
 }
 
+/// REQ-TEXT-1
 #[test]
 fn foreign_text_in_messages_is_escaped_and_cut() {
     for key in ["word", "code", "size", "path", "number"] {
@@ -279,6 +283,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// argv_shape
+    /// REQ-MANIFEST-11, REQ-MANIFEST-13
     #[test]
     fn accepted_arguments_never_change_the_shape_of_the_command(args in arguments()) {
         let manifest = shared();

@@ -64,6 +64,7 @@ fn a_good_folder_loads_and_digests_without_parsing_say_the_same() {
     assert!(opened.load_one(&"gone".parse().unwrap()).unwrap().is_none());
 }
 
+/// REQ-MANIFEST-1
 #[test]
 fn what_package_managers_and_editors_leave_does_not_count() {
     let folder = folder();
@@ -79,6 +80,7 @@ fn what_package_managers_and_editors_leave_does_not_count() {
     assert_eq!(told(folder.path()), [""; 0]);
 }
 
+/// REQ-MANIFEST-1, REQ-MANIFEST-3
 #[test]
 fn each_file_that_does_not_count_is_named() {
     type Spoil = fn(&Path);
@@ -182,6 +184,7 @@ fn a_manifest_that_changed_is_read_anew_and_one_that_went_away_is_gone() {
     assert!(opened.reload(other).unwrap().is_none());
 }
 
+/// REQ-MANIFEST-1
 #[test]
 fn a_folder_that_others_can_write_to_does_not_count() {
     let good = folder();
@@ -209,6 +212,7 @@ fn no_catalogue_denies() {
     assert!(catalogue.find(&"alpha".parse().unwrap()).is_none());
 }
 
+/// REQ-MANIFEST-1
 #[test]
 fn a_fifo_is_refused_without_waiting_for_its_writer() {
     let folder = folder();

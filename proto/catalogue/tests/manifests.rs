@@ -47,6 +47,7 @@ fn the_manifest_that_the_bad_ones_start_from_is_good() {
     assert_eq!(faults(GOOD), [""; 0]);
 }
 
+/// REQ-MANIFEST-2, REQ-MANIFEST-3, REQ-MANIFEST-4, REQ-MANIFEST-5, REQ-MANIFEST-6, REQ-MANIFEST-7, REQ-MANIFEST-8, REQ-MANIFEST-9, REQ-MANIFEST-12, REQ-MANIFEST-13, REQ-MANIFEST-14, REQ-MANIFEST-15, REQ-MANIFEST-16, REQ-MANIFEST-17, REQ-TEXT-3
 #[test]
 fn each_bad_manifest_is_refused_by_the_name_of_its_fault() {
     let lines = r#"properties.lines = { type = "integer", minimum = 1, maximum = 5000, default = 50 }"#;
@@ -192,6 +193,7 @@ fn each_bad_manifest_is_refused_by_the_name_of_its_fault() {
     println!("{} bad manifests, each refused by name", table.len());
 }
 
+/// REQ-MANIFEST-2
 #[test]
 fn all_faults_are_told_at_once() {
     let text = GOOD
@@ -203,6 +205,7 @@ fn all_faults_are_told_at_once() {
     assert_eq!(faults(&text).len(), 6, "{:#?}", faults(&text));
 }
 
+/// REQ-MANIFEST-2
 #[test]
 fn a_manifest_is_refused_before_parsing_where_it_is_too_long_or_not_text() {
     let long = format!("{GOOD}\n#{}", "x".repeat(64 * 1024));

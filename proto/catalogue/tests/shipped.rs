@@ -36,6 +36,7 @@ fn the_shipped_actions_lint_clean_and_only_read() {
     }
 }
 
+/// REQ-MANIFEST-13, REQ-MANIFEST-15
 #[test]
 fn tail_log_becomes_the_command_of_its_template() {
     let catalogue = shipped();
@@ -71,6 +72,7 @@ fn tail_log_becomes_the_command_of_its_template() {
     );
 }
 
+/// REQ-MANIFEST-16
 #[test]
 fn read_file_takes_a_range_and_an_encoding() {
     let catalogue = shipped();
@@ -90,6 +92,7 @@ fn read_file_takes_a_range_and_an_encoding() {
     );
 }
 
+/// REQ-MANIFEST-17
 #[test]
 fn check_health_names_a_probe_and_nothing_else() {
     let catalogue = shipped();

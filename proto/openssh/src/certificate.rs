@@ -336,6 +336,7 @@ mod tests {
         assert_eq!(certificate.key(), key(2).public());
     }
 
+    /// REQ-CERT-6, REQ-CERT-7
     #[test]
     fn times_have_one_tolerance_at_both_ends() {
         assert!(check(&minted(NOW + 30, NOW + 300, good)).is_ok());
@@ -346,6 +347,7 @@ mod tests {
         assert_eq!(check(&minted(0, u64::MAX, good)), Err(Error::Lifetime));
     }
 
+    /// REQ-CERT-3, REQ-CERT-4, REQ-CERT-5, REQ-CERT-8, REQ-CERT-9, REQ-CERT-10
     #[test]
     fn each_thing_that_a_parser_lets_through_is_refused() {
         let (from, until) = (NOW - 30, NOW + 300);
@@ -390,6 +392,7 @@ mod tests {
         }
     }
 
+    /// REQ-CERT-2
     #[test]
     fn cert_wrong_ca_and_a_changed_byte_are_refused() {
         let text = minted(NOW - 30, NOW + 300, good);

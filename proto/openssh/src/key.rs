@@ -149,6 +149,7 @@ mod tests {
         assert_eq!(again.public(), key.public());
     }
 
+    /// REQ-SIG-6
     #[test]
     fn a_key_that_is_not_ed25519_is_refused() {
         let ecdsa = "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBHwf2HMM5TRXvo2SQJjsNkiDD5KqiiNjrGVv3UUh+mMT5RHxiRtOnlqvjhQtBq0VpmpCV/PwUdhOig4vkbqAcEc=";

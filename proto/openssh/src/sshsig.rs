@@ -109,6 +109,7 @@ mod tests {
         SigningKey::from_seed(&Zeroizing::new([seed; 32])).unwrap()
     }
 
+    /// REQ-SIG-4, REQ-SIG-5
     #[test]
     fn a_signature_holds_for_its_key_namespace_and_message_only() {
         let signature = sign(&key(1), REQUEST, b"hello").unwrap();
@@ -124,6 +125,7 @@ mod tests {
         );
     }
 
+    /// REQ-SIG-1, REQ-SIG-3, REQ-SIG-7
     #[test]
     fn every_changed_byte_is_refused() {
         let text = sign(&key(1), REQUEST, b"hello").unwrap();
@@ -141,6 +143,7 @@ mod tests {
         }
     }
 
+    /// REQ-SIG-2, REQ-SIG-3
     #[test]
     fn sig_prefix_garbage_and_sig_trailing_text_are_refused() {
         let text = sign(&key(1), REQUEST, b"hello").unwrap();

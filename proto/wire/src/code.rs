@@ -191,6 +191,7 @@ pub struct UnknownCode;
 mod tests {
     use super::*;
 
+    /// REQ-CODE-1
     #[test]
     fn every_code_has_one_word_and_comes_back_from_it() {
         for code in Code::ALL {

@@ -169,6 +169,7 @@ mod tests {
         assert!(refused.to_string().contains("host_key: "), "{refused}");
     }
 
+    /// REQ-ENROL-1
     #[test]
     fn another_version_is_told_apart() {
         let line = wish().to_line().replace("\"v\":1", "\"v\":2");

@@ -273,6 +273,7 @@ pub(crate) fn to_line(value: &impl Serialize) -> String {
 mod tests {
     use super::*;
 
+    /// REQ-SESSION-1
     #[test]
     fn each_line_has_one_meaning() {
         let sealed = Sealed {
@@ -313,6 +314,7 @@ mod tests {
         }
     }
 
+    /// REQ-SESSION-1, REQ-STATEMENT-8
     #[test]
     fn keys_that_do_not_stand_together_are_refused() {
         let bad = [

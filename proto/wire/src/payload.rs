@@ -146,6 +146,7 @@ pub(crate) mod tests {
         assert_eq!(Payload::parse(text.as_bytes()).unwrap(), example());
     }
 
+    /// REQ-PAYLOAD-4, REQ-JSON-4
     #[test]
     fn every_missing_and_every_unknown_field_is_refused() {
         let whole = serde_json::to_value(example()).unwrap();

@@ -82,6 +82,7 @@ mod tests {
     use super::*;
     use crate::payload::tests::example;
 
+    /// REQ-STATEMENT-1, REQ-STATEMENT-2, REQ-STATEMENT-4
     #[test]
     fn a_statement_has_a_field_a_line() {
         let payload = example();
@@ -94,6 +95,7 @@ mod tests {
         assert!(text.ends_with("\non: web-1 SHA256:x y\n"));
     }
 
+    /// REQ-STATEMENT-3
     #[test]
     fn the_keys_of_an_argument_have_one_order() {
         let mut payload = example();
@@ -106,6 +108,7 @@ mod tests {
         );
     }
 
+    /// REQ-STATEMENT-6
     #[test]
     fn a_hostile_argument_cannot_look_like_a_field() {
         let mut payload = example();
@@ -119,6 +122,7 @@ mod tests {
     }
 
     proptest::proptest! {
+        /// REQ-STATEMENT-6
         #[test]
         fn two_payloads_never_share_a_statement(a: String, b: String, key_a: String, key_b: String) {
             let statement = |key: &str, value: &str| {

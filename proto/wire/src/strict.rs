@@ -176,6 +176,7 @@ mod tests {
         value(text, 4096).is_err()
     }
 
+    /// REQ-JSON-2, REQ-JSON-3, REQ-JSON-5, REQ-JSON-6, REQ-JSON-7, REQ-JSON-8
     #[test]
     fn what_has_two_readings_is_refused() {
         let table: [(&str, &[u8]); 22] = [
@@ -208,6 +209,7 @@ mod tests {
         println!("{} attacks, {} refused", table.len(), table.len());
     }
 
+    /// REQ-JSON-11
     #[test]
     fn plain_json_is_accepted() {
         for text in [
@@ -220,6 +222,7 @@ mod tests {
         }
     }
 
+    /// REQ-JSON-1
     #[test]
     fn the_size_is_looked_at_before_the_bytes() {
         assert_eq!(value(&[b'!'; 11], 10), Err(Error::TooLong { got: 11, max: 10 }));
@@ -237,6 +240,7 @@ mod tests {
         a: u32,
     }
 
+    /// REQ-JSON-9
     #[test]
     fn an_array_of_fields_is_no_object() {
         assert!(read::<Outer>(br#"{"inner":[{"a":1}]}"#, 100).is_ok());

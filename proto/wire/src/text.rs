@@ -90,6 +90,7 @@ fn push(out: &mut String, c: char) {
 mod tests {
     use super::*;
 
+    /// REQ-TEXT-2
     #[test]
     fn ansi_and_unicode_smuggling_is_hidden_text() {
         let alone = [
@@ -128,6 +129,7 @@ mod tests {
         println!("{} characters, {} hidden", u32::from(char::MAX), found.len());
     }
 
+    /// REQ-TEXT-2
     #[test]
     fn what_can_be_seen_is_not_hidden() {
         for text in ["", "plain ~", "Größe ≤ 5 — 日本語 Ω 🚀 naïve", "\u{fffd}", "e\u{301}"] {
@@ -136,6 +138,7 @@ mod tests {
         assert_eq!(hidden("two\nlines"), Some('\n'));
     }
 
+    /// REQ-TEXT-1
     #[test]
     fn no_text_looks_like_the_escape_of_another() {
         assert_eq!(ascii("\\u{1b}"), "\\\\u{1b}");
@@ -143,6 +146,7 @@ mod tests {
         assert_eq!(ascii("plain 'text' \"stays\" ~"), "plain 'text' \"stays\" ~");
     }
 
+    /// REQ-TEXT-1
     #[test]
     fn a_cut_keeps_the_length_and_goes_through_no_escape() {
         assert_eq!(escaped("abc", 3), "abc");
@@ -159,6 +163,7 @@ mod tests {
     }
 
     proptest::proptest! {
+        /// REQ-TEXT-1
         #[test]
         fn two_texts_never_share_an_escaped_one(a: String, b: String) {
             proptest::prop_assert_eq!(ascii(&a) == ascii(&b), a == b);

@@ -37,6 +37,7 @@ fn parts(text: &str) -> (&str, &str, &str) {
     (&text[..begin], &text[begin..begin + length], &text[begin + length..])
 }
 
+/// REQ-CODE-1, REQ-CODE-4
 #[test]
 fn the_table_of_the_spec_is_every_code() {
     let text = fs::read_to_string(spec()).unwrap();

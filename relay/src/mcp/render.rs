@@ -52,6 +52,7 @@ mod tests {
         }
     }
 
+    /// REQ-OUTCOME-10, REQ-TEXT-2
     #[test]
     fn ansi_and_unicode_smuggling_is_shown_as_escapes() {
         let table = [

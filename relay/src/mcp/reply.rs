@@ -320,6 +320,7 @@ mod tests {
         value
     }
 
+    /// REQ-OUTCOME-10, REQ-CODE-3
     #[test]
     fn tool_output_injection_stays_in_the_untrusted_fields() {
         let refusal = Refusal {

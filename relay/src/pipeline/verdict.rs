@@ -152,6 +152,7 @@ mod tests {
         }
     }
 
+    /// REQ-SESSION-17, REQ-OUTCOME-4
     #[test]
     fn an_answer_holds_for_its_key_request_and_output_only() {
         let request = Digest::of(b"request");

@@ -16,6 +16,7 @@ fn tail() -> serde_json::Value {
     json!({ "target": "web-1", "path": "/var/log/x.log", "reason": "a test" })
 }
 
+/// REQ-SESSION-14, REQ-CERT-19
 #[tokio::test]
 async fn hostkey_unknown_hostkey_changed_and_hostcert_wrong_principal_get_no_login() {
     let attacks = [
@@ -69,6 +70,7 @@ async fn hostkey_unknown_hostkey_changed_and_hostcert_wrong_principal_get_no_log
     println!("{} attacks, {} refused", attacks.len(), attacks.len());
 }
 
+/// REQ-SESSION-14, REQ-INVENTORY-3
 #[tokio::test]
 async fn a_pinned_key_and_a_certificate_are_recognised() {
     for (shows, pinned) in [(GOOD, Pinned::Ca(HOST_CA)), (Shows::Key, Pinned::Right)] {
@@ -78,6 +80,7 @@ async fn a_pinned_key_and_a_certificate_are_recognised() {
     }
 }
 
+/// REQ-SESSION-15
 #[tokio::test]
 async fn what_the_far_end_says_before_a_hello_is_not_believed() {
     let attacks = [
@@ -111,6 +114,7 @@ async fn what_the_far_end_says_before_a_hello_is_not_believed() {
     println!("{} attacks, {} refused", attacks.len(), attacks.len());
 }
 
+/// REQ-SESSION-16
 #[tokio::test]
 async fn a_clock_difference_is_measured_and_said() {
     let world = World::new(Manner::ClockOff(-90)).await;

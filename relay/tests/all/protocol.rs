@@ -83,33 +83,48 @@ async fn line_without_newline_is_bounded_and_the_connection_lives() {
 }
 
 #[tokio::test]
-async fn lines_that_are_no_messages_are_answered_and_counted() {
+async fn json_bad_utf8_json_trailing_and_json_dup_key_are_no_messages_answered_and_counted() {
     let world = world().await;
     let mut client = world.client(ALICE).await;
-    let lines: [&[u8]; 6] = [
-        b"not json",
-        b"{\"jsonrpc\":\"2.0\",\"id\":1}",
-        b"[1,2,3]",
-        b"\xff\xfe",
-        b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/call\",\"method\":\"tools/list\"}",
-        b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/list\",\"params\":{},\"params\":{}}",
+    let lines: [(&str, &[u8]); 9] = [
+        ("not JSON", b"not json"),
+        ("no message", b"{\"jsonrpc\":\"2.0\",\"id\":1}"),
+        ("a list", b"[1,2,3]"),
+        ("json_bad_utf8", b"\xff\xfe"),
+        (
+            "json_bad_utf8 in a string",
+            b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/call\",\"params\":{\"name\":\"tail_log\",\"arguments\":{\"path\":\"\xff\"}}}",
+        ),
+        (
+            "json_trailing",
+            b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/list\"} {\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"tools/list\"}",
+        ),
+        (
+            "json_trailing text",
+            b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/list\"}x",
+        ),
+        (
+            "json_dup_key of the message",
+            b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/call\",\"method\":\"tools/list\"}",
+        ),
+        (
+            "json_dup_key of its params",
+            b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/list\",\"params\":{},\"params\":{}}",
+        ),
     ];
-    for line in lines {
+    for (name, line) in lines {
         client.send(line).await;
         let answer = client.read().await.unwrap();
-        assert_eq!(
-            answer["error"]["data"]["code"],
-            "line_malformed",
-            "{}: {answer}",
-            String::from_utf8_lossy(line)
-        );
+        assert_eq!(answer["error"]["data"]["code"], "line_malformed", "{name}: {answer}");
     }
+    println!("{} attacks, {} refused", lines.len(), lines.len());
     let (_, is_error) = client.call("list_targets", json!({})).await;
     assert!(!is_error);
 }
 
+/// REQ-JSON-3, REQ-JSON-5, REQ-JSON-6, REQ-JSON-7, REQ-JSON-8, REQ-MANIFEST-4
 #[tokio::test]
-async fn json_that_has_two_readings_is_refused_in_arguments() {
+async fn json_dup_key_json_unknown_field_json_deep_and_json_big_int_are_refused_in_arguments() {
     let world = world().await;
     let mut client = world.client(ALICE).await;
     let attacks = [
@@ -122,6 +137,10 @@ async fn json_that_has_two_readings_is_refused_in_arguments() {
             "json_big_int",
             r#"{"target":"web-1","path":"/x","lines":9007199254740993}"#,
         ),
+        (
+            "json_big_int 2^64",
+            r#"{"target":"web-1","path":"/x","lines":18446744073709551616}"#,
+        ),
         ("a float", r#"{"target":"web-1","path":"/x","lines":50.0}"#),
         ("null", r#"{"target":"web-1","path":"/x","task_id":null}"#),
         ("json_deep", r#"{"target":"web-1","path":[[[[[[[[[["/x"]]]]]]]]]]}"#),
@@ -133,7 +152,7 @@ async fn json_that_has_two_readings_is_refused_in_arguments() {
             .send(format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"tail_log","arguments":{arguments}}}}}"#))
             .await;
         let answer = client.read().await.unwrap();
-        assert_eq!(answer["id"], id, "{name}");
+        assert_eq!(answer["id"], id, "{name}: {answer}");
         assert_eq!(
             answer["result"]["structuredContent"]["code"], "arguments_invalid",
             "{name}: {answer}"

@@ -69,6 +69,7 @@ async fn patience_begins_when_the_requests_before_are_answered() {
     }
 }
 
+/// REQ-SESSION-19
 #[tokio::test]
 async fn an_answer_that_does_not_come_ends_the_session() {
     let session = session(Manner::Mute).await;

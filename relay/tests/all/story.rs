@@ -21,6 +21,7 @@ fn says() -> Manner {
     Manner::Says("one\ntwo\n".into())
 }
 
+/// REQ-PAYLOAD-22, REQ-MANIFEST-10, REQ-SESSION-20, REQ-RECORD-5
 #[tokio::test]
 async fn a_log_is_read_in_one_session_and_all_of_it_is_recorded() {
     let world = World::new(says()).await;
@@ -82,6 +83,7 @@ async fn a_log_is_read_in_one_session_and_all_of_it_is_recorded() {
     assert_eq!(records[3]["witness"]["target"]["seq"], 17);
 }
 
+/// REQ-PAYLOAD-21
 #[tokio::test]
 async fn a_target_with_another_manifest_is_named_and_both_are_recorded() {
     let world = World::new(Manner::HasAnotherManifest).await;
@@ -158,6 +160,7 @@ async fn task_of_other_principal_is_answered_like_unknown() {
     assert!(world.seen.requests.lock().unwrap().is_empty());
 }
 
+/// REQ-RECORD-20, REQ-CODE-3
 #[tokio::test]
 async fn who_refuses_is_said_and_the_refusal_is_in_their_log() {
     let world = World::new(Manner::Refuses(
@@ -229,7 +232,7 @@ async fn who_refuses_is_said_and_the_refusal_is_in_their_log() {
     }
 }
 
-/// REQ-RECORD-16
+/// REQ-RECORD-20
 #[tokio::test]
 async fn a_refusal_that_nobody_else_can_record_is_recorded_here() {
     for code in [Code::OriginalCommand, Code::ConfigInvalid, Code::LogUnavailable] {
@@ -267,6 +270,7 @@ async fn a_refusal_that_nobody_else_can_record_is_recorded_here() {
     );
 }
 
+/// REQ-RECORD-20
 #[tokio::test]
 async fn what_a_task_was_not_opened_on_is_recorded_also_when_it_is_open_elsewhere() {
     let world = World::new(says()).await;
@@ -290,6 +294,7 @@ async fn what_a_task_was_not_opened_on_is_recorded_also_when_it_is_open_elsewher
     assert_eq!(refused[1]["seq"], said["record"]);
 }
 
+/// REQ-SESSION-17, REQ-OUTCOME-4
 #[tokio::test]
 async fn a_receipt_that_does_not_hold_is_unknown_and_ends_the_session() {
     for manner in [Manner::ForgesOutcomes, Manner::AnswersAnother, Manner::SwapsOutput] {
@@ -327,6 +332,7 @@ async fn an_outcome_whose_message_is_not_one_short_line_is_not_believed() {
     }
 }
 
+/// REQ-SESSION-19
 #[tokio::test]
 async fn a_session_that_is_lost_is_unknown_and_nothing_is_asked_twice() {
     let world = World::new(Manner::Leaves).await;
@@ -370,6 +376,7 @@ async fn a_refused_certificate_is_named_and_its_session_is_not_used_again() {
     assert_eq!(world.seen.connections.load(Ordering::SeqCst), 2);
 }
 
+/// REQ-SESSION-21
 #[tokio::test]
 async fn a_certificate_is_renewed_on_the_open_session() {
     let world = World::new(says()).await;
@@ -391,6 +398,7 @@ async fn a_certificate_is_renewed_on_the_open_session() {
     assert_eq!(world.seen.connections.load(Ordering::SeqCst), 1);
 }
 
+/// REQ-SESSION-21
 #[tokio::test]
 async fn a_session_is_not_used_after_its_certificate() {
     let world = World::new(says()).await;
@@ -407,6 +415,7 @@ async fn a_session_is_not_used_after_its_certificate() {
     assert_eq!(world.seen.connections.load(Ordering::SeqCst), 0);
 }
 
+/// REQ-RECORD-5, REQ-PAYLOAD-22
 #[tokio::test]
 async fn where_the_log_cannot_be_written_nothing_is_asked_and_the_relay_lives() {
     let world = World::new(says()).await;

@@ -33,6 +33,7 @@ fn log(dir: &Path) -> Head {
     log.append(&Draft::new(Event::Stop)).unwrap()
 }
 
+/// REQ-RECORD-14
 #[test]
 fn exit_codes_are_0_clean_1_unreadable_2_not_verified() {
     let room = tempfile::tempdir().unwrap();

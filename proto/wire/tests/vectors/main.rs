@@ -156,6 +156,7 @@ fn the_specs_show_what_is_in_the_files() {
     assert_eq!(docs::faults(), Vec::<String>::new());
 }
 
+/// REQ-JSON-1, REQ-JSON-2, REQ-JSON-3, REQ-JSON-5, REQ-JSON-6, REQ-JSON-7, REQ-JSON-8, REQ-JSON-11
 #[test]
 fn strict_json_is_read_as_the_vectors_say() {
     for case in read("strict-json.json") {
@@ -163,6 +164,7 @@ fn strict_json_is_read_as_the_vectors_say() {
     }
 }
 
+/// REQ-GRANT-1, REQ-GRANT-2, REQ-GRANT-3, REQ-PAYLOAD-4, REQ-OUTCOME-1, REQ-OUTCOME-2, REQ-JSON-4, REQ-JSON-10
 #[test]
 fn objects_are_read_as_the_vectors_say() {
     type Reader = fn(&[u8]) -> bool;
@@ -191,6 +193,7 @@ fn verified(case: &Case) -> bool {
     sshsig::verify(sig, &public(key), case.namespace.as_deref().unwrap(), &case.bytes()).is_ok()
 }
 
+/// REQ-SIG-1, REQ-SIG-2, REQ-SIG-3, REQ-SIG-4, REQ-SIG-5, REQ-SIG-6, REQ-SIG-7
 #[test]
 fn signatures_hold_as_the_vectors_say() {
     for case in read("sshsig.json") {
@@ -198,6 +201,7 @@ fn signatures_hold_as_the_vectors_say() {
     }
 }
 
+/// REQ-CERT-2, REQ-CERT-3, REQ-CERT-4, REQ-CERT-5, REQ-CERT-6, REQ-CERT-7, REQ-CERT-8, REQ-CERT-9, REQ-CERT-10
 #[test]
 fn certificates_are_accepted_as_the_vectors_say() {
     for case in read("certificate.json") {
@@ -225,6 +229,7 @@ fn certificates_are_accepted_as_the_vectors_say() {
     }
 }
 
+/// REQ-SESSION-1, REQ-STATEMENT-8
 #[test]
 fn lines_mean_what_the_vectors_say() {
     for case in read("line.json") {
@@ -248,6 +253,7 @@ fn lines_mean_what_the_vectors_say() {
     }
 }
 
+/// REQ-ENROL-1
 #[test]
 fn lines_of_an_enrolment_mean_what_the_vectors_say() {
     for case in read("enrolment.json") {
@@ -264,6 +270,7 @@ fn lines_of_an_enrolment_mean_what_the_vectors_say() {
     }
 }
 
+/// REQ-STATEMENT-5
 #[test]
 fn a_statement_is_written_again_from_its_payload() {
     for case in read("statement.json") {
@@ -285,6 +292,7 @@ fn a_statement_is_written_again_from_its_payload() {
 }
 
 /// The whole session, read as a stranger would who has the two public keys and nothing else.
+/// REQ-SESSION-3, REQ-SESSION-17
 #[test]
 fn a_session_holds_together_from_hello_to_answer() {
     let lines = read("session.json");
