@@ -31,6 +31,8 @@ pub(super) const CHECKS: &[&Check] = &[&MANAGER, &CRON, &AT];
 struct Scheduler {
     allow: Option<String>,
     deny: Option<String>,
+    /// Whether everybody may use it where neither file is there.
+    open: bool,
     /// Accounts of ours that have a table already.
     tables: Vec<&'static str>,
 }
@@ -45,9 +47,10 @@ pub(super) struct Later {
 
 pub(super) fn look(uids: &[(&'static str, u32)]) -> Later {
     let text = |path: &str| tools::read(Path::new(path)).ok().flatten();
-    let scheduler = |allow, deny, tables: &str| Scheduler {
+    let scheduler = |allow, deny, tables: &str, open| Scheduler {
         allow: text(allow),
         deny: text(deny),
+        open,
         tables: uids
             .iter()
             .map(|(name, _)| *name)
@@ -55,10 +58,12 @@ pub(super) fn look(uids: &[(&'static str, u32)]) -> Later {
             .collect(),
     };
     let masked = |uid: u32| std::fs::read_link(unit(uid)).is_ok_and(|to| to == Path::new("/dev/null"));
+    // at(1): root alone, where neither file is there. crontab(1) leaves it to the system; Debian lets everybody in.
+    let debian = Path::new("/etc/debian_version").exists();
     Later {
         accounts: uids.iter().map(|(name, uid)| (*name, *uid, masked(*uid))).collect(),
-        cron: scheduler("/etc/cron.allow", "/etc/cron.deny", "/var/spool/cron/crontabs"),
-        at: scheduler("/etc/at.allow", "/etc/at.deny", "/nonexistent"),
+        cron: scheduler("/etc/cron.allow", "/etc/cron.deny", "/var/spool/cron/crontabs", debian),
+        at: scheduler("/etc/at.allow", "/etc/at.deny", "/nonexistent", false),
     }
 }
 
@@ -92,7 +97,7 @@ fn judge_scheduler(check: &'static Check, tool: &str, scheduler: &Scheduler, nam
             let mend = format!("sed -i /^{name}$/d /etc/{tool}.allow");
             report.finding(check, format!("/etc/{tool}.allow lists {name}"), mend);
         }
-    } else if !lists(&scheduler.deny) {
+    } else if !lists(&scheduler.deny) && (scheduler.deny.is_some() || scheduler.open) {
         let what = format!("/etc/{tool}.deny does not list {name}");
         report.finding(check, what, format!("echo {name} >>/etc/{tool}.deny"));
     }
@@ -112,6 +117,7 @@ mod tests {
     fn healthy() -> Later {
         let scheduler = Scheduler {
             deny: Some("agent-runner\nwrit-exec\n".to_owned()),
+            open: true,
             ..Scheduler::default()
         };
         Later {
@@ -137,6 +143,11 @@ mod tests {
             ..Scheduler::default()
         };
         assert!(judged(&later).found().is_empty(), "an allow file without them denies");
+        later.cron = Scheduler::default();
+        assert!(
+            judged(&later).found().is_empty(),
+            "so does the absence of both files, where that means root alone"
+        );
     }
 
     #[test]
