@@ -28,12 +28,13 @@ pub fn up(socket: &Path) -> Result<()> {
     let listener = listen(socket)?;
     let program = stack.world().program("harness")?;
     let stanza = json!({"mcpServers": {"writ": {"command": program, "args": ["stdio", socket]}}});
-    println!("{}", summary(&stack));
-    println!(
-        "\nFor an MCP client of this account, until Ctrl-C:\n\n{}\n",
+    // In one piece: who reads it may be content with the stanza and close its end.
+    let text = format!(
+        "{}\n\nFor an MCP client of this account, until Ctrl-C:\n\n{}\n\nTry: tail /var/log/shop/web.log on web-1.\n",
+        summary(&stack),
         serde_json::to_string_pretty(&stanza)?
     );
-    println!("Try: tail /var/log/shop/web.log on web-1.");
+    io::stdout().write_all(text.as_bytes())?;
     io::stdout().flush()?;
     // Until Ctrl-C, which ends this process and the world with it; or until relay or CA are gone.
     listener.set_nonblocking(true)?;
