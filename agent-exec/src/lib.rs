@@ -202,7 +202,7 @@ impl Target {
         let who = Who {
             tier: Tier::Target,
             host: config.target.to_string(),
-            build: wire::build::ID.to_owned(),
+            build: wire::build::id().to_owned(),
         };
         let broken = |error: audit::Error| Fatal::Log(error.to_string());
         let rights = AsExec(config.ids());
@@ -222,7 +222,7 @@ impl Target {
         let hello = Hello {
             versions: vec![VERSION],
             target: self.config.target.clone(),
-            build: wire::build::ID.to_owned(),
+            build: wire::build::id().to_owned(),
             receipt_key: self.key.public().to_openssh(),
             now: now(),
             boot_id: self.boot_id.clone(),

@@ -3,5 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    wire::build::is(option_env!("BUILD_ID"));
     agent_exec::main()
 }

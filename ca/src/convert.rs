@@ -81,7 +81,7 @@ pub fn credential(credential: Credential) -> v1::TaskCertificate {
 #[must_use]
 pub fn description(description: Description) -> v1::DescribeReply {
     v1::DescribeReply {
-        build: wire::build::ID.to_owned(),
+        build: wire::build::id().to_owned(),
         relay: description.relay.into(),
         task_ca: description.task_ca,
         host_ca: description.host_ca,

@@ -61,6 +61,7 @@ impl From<Vec<String>> for Failure {
 }
 
 fn main() -> ExitCode {
+    wire::build::is(option_env!("BUILD_ID"));
     let arguments = Arguments::parse();
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
@@ -137,7 +138,7 @@ fn serve(config: Config) -> Result<(), Failure> {
         let stop = async move {
             tokio::select! { _ = term.recv() => {}, _ = interrupt.recv() => {} }
         };
-        tracing::info!(socket = %config.socket.display(), build = wire::build::ID, "serving");
+        tracing::info!(socket = %config.socket.display(), build = wire::build::id(), "serving");
         start::serve(loaded.authority, &config, stop)
             .await
             .map_err(|error| Failure::Failed(told(&error)))

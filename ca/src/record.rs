@@ -171,7 +171,7 @@ impl Records {
         let who = Who {
             tier: Tier::Ca,
             host,
-            build: wire::build::ID.to_owned(),
+            build: wire::build::id().to_owned(),
         };
         let log = Log::open(folder, lock, who, Box::new(Own))?;
         let strangers = Strangers::open(&state_dir.join("strangers"), &Own)?;

@@ -68,6 +68,7 @@ const FAILED: u8 = 1;
 const REFUSED: u8 = 2;
 
 fn main() -> ExitCode {
+    wire::build::is(option_env!("BUILD_ID"));
     match Cli::parse().verb {
         // No runtime, no log: it must start fast and has nothing to say.
         Verb::Stdio { socket } => match stdio::run(&socket) {

@@ -27,7 +27,7 @@ impl Records {
         let who = Who {
             tier: Tier::Relay,
             host: relay.to_string(),
-            build: wire::build::ID.to_owned(),
+            build: wire::build::id().to_owned(),
         };
         let log = Log::open(folder, lock, who, Box::new(Own))?;
         let strangers = Strangers::open(&lock.with_file_name("strangers"), &Own)?;

@@ -65,7 +65,7 @@ pub async fn run(path: &Path) -> Result<(), Error> {
     tracing::info!(
         socket = %config.socket.display(),
         relay = %config.name,
-        build = wire::build::ID,
+        build = wire::build::id(),
         config = %config.digest,
         "serving"
     );

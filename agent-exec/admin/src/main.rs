@@ -71,6 +71,7 @@ enum CatalogueVerb {
 }
 
 fn main() -> ExitCode {
+    wire::build::is(option_env!("BUILD_ID"));
     let done = |text: String| (text, 0);
     let result = match Cli::parse().verb {
         Verb::Enroll(options) => run_enroll(&options).map(done),

@@ -33,7 +33,7 @@ pub struct Who {
     pub tier: Tier,
     /// Which of that tier: the name of the target or relay, or the CA's host.
     pub host: String,
-    /// The build that writes, `wire::build::ID`.
+    /// The build that writes, `wire::build::id`.
     pub build: String,
 }
 

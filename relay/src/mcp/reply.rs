@@ -186,7 +186,7 @@ fn server_view(server: &ServerView) -> Value {
     let mut content = json!({
         "relay": server.relay,
         "version": env!("CARGO_PKG_VERSION"),
-        "build": wire::build::ID,
+        "build": wire::build::id(),
         "config_sha256": server.config.as_str(),
         "ca": ca,
         "boundary_missing": server.boundary_missing,

@@ -63,6 +63,7 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
+    wire::build::is(option_env!("BUILD_ID"));
     let done = match Arguments::parse().verb {
         Verb::Verify { paths, head, json } => verify(&paths, head, json),
         Verb::Replay { task, paths, json } => replay(&task, &paths, json),
