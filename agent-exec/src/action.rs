@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use catalogue::{CheckedArgs, Entry, Exec, FileArg, FileRule, Folder, Probe, ProbeName};
 use wire::ids::{ActionName, Digest};
-use wire::statement::escaped;
 use wire::{Code, Encoding};
 
 use crate::error::Refusal;
@@ -21,7 +20,7 @@ impl Known {
     /// # Errors
     /// `unknown_action`, or `manifest_invalid` when the file is there and is not fit for use.
     pub(crate) fn find(&mut self, folder: &Path, name: &ActionName) -> Result<&Entry, Refusal> {
-        let invalid = |what: String| Refusal::because(Code::ManifestInvalid, escaped(&what, 300));
+        let invalid = |what: String| Refusal::because(Code::ManifestInvalid, what);
         let folder = Folder::open(folder, &[0]).map_err(|fault| invalid(fault.to_string()))?;
         let found = match self.0.remove(name) {
             Some(known) => folder.reload(known),
@@ -58,7 +57,7 @@ pub(crate) fn check_args(
 ) -> Result<CheckedArgs, Refusal> {
     entry.manifest().check_args(args).map_err(|faults| {
         let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
-        Refusal::because(Code::ArgumentsInvalid, escaped(&faults.join("; "), 400))
+        Refusal::because(Code::ArgumentsInvalid, faults.join("; "))
     })
 }
 
@@ -124,8 +123,5 @@ fn unknown_probe(probes: &BTreeMap<ProbeName, Probe>) -> Refusal {
     } else {
         names.join(", ")
     };
-    Refusal::because(
-        Code::ArgumentsInvalid,
-        escaped(&format!("probe: this target has {names}"), 400),
-    )
+    Refusal::because(Code::ArgumentsInvalid, format!("probe: this target has {names}"))
 }

@@ -6,7 +6,14 @@ use wire::{Code, Encoding, Outcome, Resources, Risk, Status, VERSION};
 use crate::child::{Cut, Ran};
 use crate::error::Refusal;
 use crate::order::Verified;
+use crate::part::Part;
 use crate::sys::SpawnError;
+
+/// A message as an Outcome and a record have it: one line of printable ASCII, whatever it was made of.
+#[must_use]
+pub(crate) fn said(message: &str) -> String {
+    wire::text::escaped(message, wire::limits::MESSAGE)
+}
 
 /// What an Outcome says of the action that it is about.
 #[derive(Debug)]
@@ -17,6 +24,8 @@ pub(crate) struct Action {
     pub(crate) risk: Risk,
     /// How the caller wants the output, where it may choose.
     pub(crate) encoding: Option<Encoding>,
+    /// Where the output stands in a file, where it is a part of one.
+    pub(crate) part: Option<Part>,
     /// The walls that stand around the program.
     pub(crate) walls: Vec<String>,
 }
@@ -44,7 +53,7 @@ pub(crate) fn refused(
     let outcome = Outcome {
         status: Status::Refused,
         code: Some(refusal.code),
-        message: Some(refusal.message),
+        message: Some(said(&refusal.message)),
         serial: request.map(Verified::serial),
         head,
         ..empty(sha256, now)
@@ -65,12 +74,12 @@ pub(crate) fn ran(request: &Verified, action: &Action, ran: Ran, now: u64) -> Re
         .into_iter()
         .chain(left)
         .reduce(|first, second| format!("{first}; {second}"));
-    let (output, output_stream) = ran.stdout.finish(action.encoding);
-    let (stderr, stderr_stream) = ran.stderr.finish(Some(Encoding::Text));
+    let (output, output_stream) = ran.stdout.finish(action.encoding, action.part.as_ref());
+    let (stderr, stderr_stream) = ran.stderr.finish(Some(Encoding::Text), None);
     let outcome = Outcome {
         status,
         code,
-        message,
+        message: message.as_deref().map(said),
         exit_code: ran.ended.how.ok(),
         signal: ran.ended.how.err(),
         output: Some(output_stream),
@@ -112,7 +121,7 @@ pub(crate) fn no_program(request: &Verified, action: &Action, error: &SpawnError
     let outcome = Outcome {
         status,
         code: Some(code),
-        message: Some(wire::statement::escaped(&message, 400)),
+        message: Some(said(&message)),
         manifest_differs: action.manifest != request.payload().manifest,
         manifest: Some(action.manifest.clone()),
         serial: Some(request.serial()),
@@ -138,7 +147,7 @@ pub(crate) fn unrecorded(request: &Verified, message: String, now: u64) -> Reply
     let outcome = Outcome {
         status: Status::Unknown,
         code: Some(Code::OutcomeUnknown),
-        message: Some(wire::statement::escaped(&message, 400)),
+        message: Some(said(&message)),
         serial: Some(request.serial()),
         ..empty(request.sha256().clone(), now)
     };

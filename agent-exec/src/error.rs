@@ -8,7 +8,7 @@ use wire::Code;
 pub struct Refusal {
     /// The stable Code.
     pub code: Code,
-    /// What is behind it, one short line. Nothing in it comes from the peer unescaped.
+    /// What is behind it. It may hold what the peer sent: it is escaped and cut where it is answered or recorded.
     pub message: String,
 }
 

@@ -29,6 +29,7 @@ pub mod error;
 pub mod house;
 pub mod order;
 mod output;
+mod part;
 mod paths;
 mod peer;
 mod pin;
@@ -41,6 +42,7 @@ use child::Command;
 use error::{Fatal, Refusal};
 use house::Config;
 use order::{Knowledge, Task, Unverified, Verified};
+use part::Part;
 use peer::{Line, Lines};
 use sys::{Ids, Resting};
 use walls::Walls;
@@ -319,11 +321,9 @@ impl Target {
         order::permitted(request, manifest.risk(), approval)?;
         let args = action::check_args(entry, &payload.args)?;
         let resolved = action::resolve(entry, &args, &self.config.probe)?;
-        let stdin = match resolved.file {
-            Some((file, rule)) => open_file(file, rule)?,
-            None => {
-                child::no_input().map_err(|error| Refusal::because(Code::Internal, format!("/dev/null: {error}")))?
-            }
+        let (stdin, part) = match resolved.file {
+            Some((file, rule)) => open_file(file, rule, args.offset())?,
+            None => (no_input()?, None),
         };
         let invalid = |what: String| Refusal::because(Code::ManifestInvalid, what);
         let program = child::open_program(&resolved.argv).map_err(invalid)?;
@@ -333,6 +333,7 @@ impl Target {
             manifest: entry.digest().clone(),
             risk: manifest.risk(),
             encoding: action::encoding(&args),
+            part,
             walls: walls.names().to_vec(),
         };
         let (argv, timeout, limits) = (resolved.argv, resolved.timeout, manifest.limits());
@@ -421,14 +422,22 @@ impl Target {
 }
 
 /// Opens the file that a request names, beneath the folders that its rule allows; approved by its content, a copy of it.
-fn open_file(file: FileArg<'_>, rule: &FileRule) -> Result<OwnedFd, Refusal> {
+/// Where the output is to be the file's bytes from an offset on, what stands before it is read here.
+fn open_file(file: FileArg<'_>, rule: &FileRule, offset: Option<u64>) -> Result<(OwnedFd, Option<Part>), Refusal> {
     let opened = paths::open(file.path, rule.within()).and_then(|opened| match file.sha256 {
         Some(sha256) => pin::pin(opened, sha256),
         None => Ok(opened),
     });
-    opened
-        .map(OwnedFd::from)
-        .map_err(|error| Refusal::because(error.code, format!("{}: {}", file.name, error.message)))
+    let opened = opened.map_err(|error| Refusal::because(error.code, format!("{}: {}", file.name, error.message)))?;
+    let part = offset.map(|start| Part::of(opened.try_clone()?, start)).transpose();
+    let part = part
+        .map_err(|error| Refusal::because(Code::PathRefused, format!("{}: failed to read it: {error}", file.name)))?;
+    Ok((opened.into(), part))
+}
+
+/// The standard input of a program that is given none.
+fn no_input() -> Result<OwnedFd, Refusal> {
+    child::no_input().map_err(|error| Refusal::because(Code::Internal, format!("/dev/null: {error}")))
 }
 
 /// Runs what was intended. Nothing else in this crate starts a program.

@@ -198,7 +198,7 @@ fn unread(error: &strict::Error, malformed: Code) -> Refusal {
         strict::Error::Version(_) => Code::VersionUnsupported,
         strict::Error::TooLong { .. } | strict::Error::Malformed(_) => malformed,
     };
-    Refusal::because(code, wire::statement::escaped(&error.to_string(), 200))
+    Refusal::because(code, error.to_string())
 }
 
 /// Checks what a request asks against what its task's grant permits and its target's manifest says.

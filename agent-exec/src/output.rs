@@ -7,6 +7,8 @@ use sha2::{Digest as _, Sha256};
 use wire::ids::Digest;
 use wire::{Encoding, Stream};
 
+use crate::part::Part;
+
 /// Longest JSON of one output in an answer, in bytes: with the signed Outcome beside it, the line stays below its limit.
 const MAX_JSON: usize = 900 * 1024;
 
@@ -38,16 +40,16 @@ impl Capture {
         self.kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
 
-    /// Ends it: the text that is sent, and what the Outcome says of it.
+    /// Ends it: the text that is sent, and what the Outcome says of it. `part` is where it stands in a file.
     #[must_use]
-    pub(crate) fn finish(self, wanted: Option<Encoding>) -> (String, Stream) {
+    pub(crate) fn finish(self, wanted: Option<Encoding>, part: Option<&Part>) -> (String, Stream) {
         let truncated = self.bytes > self.kept.len() as u64;
-        let end = if truncated {
+        let end = if truncated || part.is_some_and(|part| part.goes_on(self.bytes)) {
             redact::End::Cut
         } else {
             redact::End::Whole
         };
-        let clean = redact::redact_range(&[], &self.kept, end);
+        let clean = redact::redact_range(part.map_or(&[], Part::before), &self.kept, end);
         let redactions = clean.count;
         let (encoding, text) = encode(clean.bytes.into_owned(), truncated, wanted);
         let stream = Stream {
@@ -107,7 +109,7 @@ mod tests {
         for part in bytes.chunks(7) {
             capture.take(part);
         }
-        capture.finish(wanted)
+        capture.finish(wanted, None)
     }
 
     #[test]

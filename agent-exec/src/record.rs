@@ -2,17 +2,15 @@
 
 use audit::{Cert, Decision, Draft, Event, Output, Witness};
 use wire::ids::{Digest, Fingerprint};
-use wire::statement::escaped;
+use wire::text::escaped;
 use wire::{Outcome, Payload, Risk, Status, Stream};
 
-use crate::answer::Action;
+use crate::answer::{Action, said};
 use crate::error::Refusal;
 use crate::order::{Task, Verified};
 
 /// Longest text of one argument in a record; the digest of the payload covers the whole.
 const MAX_ARG: usize = 512;
-/// Longest message in a record.
-const MAX_MESSAGE: usize = 500;
 
 /// Everything that a verified request says of itself.
 fn about(event: Event, request: &Verified) -> Draft {
@@ -81,7 +79,7 @@ pub(crate) fn result(request: &Verified, risk: Risk, outcome: &Outcome) -> Draft
         manifest: outcome.manifest.clone(),
         status: Some(outcome.status),
         code: outcome.code,
-        message: outcome.message.as_deref().map(|text| escaped(text, MAX_MESSAGE)),
+        message: outcome.message.clone(),
         exit_code: outcome.exit_code,
         signal: outcome.signal,
         duration_ms: Some(outcome.duration_ms),
@@ -117,7 +115,7 @@ fn deny(draft: Draft, refusal: &Refusal) -> Draft {
         decision: Some(Decision::Deny),
         status: Some(Status::Refused),
         code: Some(refusal.code),
-        message: Some(escaped(&refusal.message, MAX_MESSAGE)),
+        message: Some(said(&refusal.message)),
         ..draft
     }
 }

@@ -10,7 +10,7 @@ use jsonschema::Validator;
 use jsonschema::error::ValidationErrorKind;
 use serde_json::{Map, Value};
 
-use crate::manifest::{Element, Exec, Manifest};
+use crate::manifest::{Element, Exec, Manifest, Output};
 use crate::probe;
 use crate::text;
 
@@ -44,7 +44,7 @@ pub struct CheckedArgs {
     argv: Vec<String>,
     stdin: Option<String>,
     probe: Option<String>,
-    encoding: Option<String>,
+    output: Output,
 }
 
 impl CheckedArgs {
@@ -75,7 +75,15 @@ impl CheckedArgs {
     /// `text` or `base64`, where the caller asked for one of them.
     #[must_use]
     pub fn encoding(&self) -> Option<&str> {
-        self.encoding.as_deref().and_then(|name| self.args.get(name)?.as_str())
+        let name = self.output.encoding.as_deref()?;
+        self.args.get(name)?.as_str()
+    }
+
+    /// Where in the file on stdin the output begins, in bytes, where the manifest says that it is a part of that file.
+    #[must_use]
+    pub fn offset(&self) -> Option<u64> {
+        let name = self.output.offset.as_deref()?;
+        self.args.get(name)?.as_u64()
     }
 }
 
@@ -147,7 +155,7 @@ impl Manifest {
                 argv,
                 stdin,
                 probe,
-                encoding: self.encoding().map(str::to_owned),
+                output: self.output().clone(),
             })
         } else {
             Err(faults)

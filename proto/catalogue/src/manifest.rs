@@ -40,7 +40,7 @@ pub struct Manifest {
     schema: Schema,
     files: BTreeMap<String, FileRule>,
     exec: Exec,
-    encoding: Option<String>,
+    output: Output,
     limits: Limits,
     profile: Profile,
     approvals: u8,
@@ -88,6 +88,16 @@ pub enum Exec {
         /// The argument that names it.
         argument: String,
     },
+}
+
+/// The arguments that say what an output is, by their names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Output {
+    /// Chooses how it is encoded.
+    pub encoding: Option<String>,
+    /// Says where in the file on stdin it begins: it is the file's bytes from there on. So a secret that begins before a
+    /// range, or ends behind it, is known for one.
+    pub offset: Option<String>,
 }
 
 /// One element of an argv template.
@@ -221,10 +231,10 @@ impl Manifest {
         &self.exec
     }
 
-    /// The argument by which callers choose how output is encoded.
+    /// The arguments that say what its output is.
     #[must_use]
-    pub fn encoding(&self) -> Option<&str> {
-        self.encoding.as_deref()
+    pub fn output(&self) -> &Output {
+        &self.output
     }
 
     /// Most bytes of output that are answered; at most [`MAX_OUTPUT_BYTES`].

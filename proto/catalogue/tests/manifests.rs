@@ -177,6 +177,11 @@ fn each_bad_manifest_is_refused_by_the_name_of_its_fault() {
         (lines, "properties.lines = { type = \"string\", enum = [\"a\", \"--all\"], default = \"a\" }", "exec.argv", "lists \"--all\""),
         (lines, "properties.lines = { type = \"array\", maxItems = 2, items = { type = \"boolean\" }, default = [true] }", "exec.argv", "is an array"),
         ("stdin =", "encoding = \"{unit}\"\nstdin =", "exec.encoding", "enum [\"text\", \"base64\"]"),
+        ("stdin =", "offset = \"{unit}\"\nstdin =", "exec.offset", "an integer argument"),
+        ("stdin =", "offset = \"{none}\"\nstdin =", "exec.offset", "an integer argument"),
+        ("stdin =", "offset = \"{lines}5\"\nstdin =", "exec.offset", "exactly one {name}"),
+        ("stdin = \"{path}\"", "offset = \"{lines}\"", "exec.offset", "stdin is missing"),
+        ("stdin =", "probe = \"{unit}\"\noffset = \"{lines}\"\nstdin =", "exec.offset", "does not go with probe"),
         ("stdin =", "probe = \"{unit}\"\nstdin =", "exec.stdin", "does not go with probe"),
         ("stdin =", "probe = \"{lines}\"\nstdin =", "exec.probe", "must be a string"),
     ];

@@ -83,9 +83,9 @@ fn read_file_takes_a_range_and_an_encoding() {
         ))
         .unwrap();
     assert_eq!(checked.argv(), ["read", "--offset", "10", "--limit", "65536"]);
-    assert_eq!(checked.encoding(), Some("base64"));
+    assert_eq!((checked.encoding(), checked.offset()), (Some("base64"), Some(10)));
     let plain = read.check_args(&object(json!({ "path": "/var/log/x" }))).unwrap();
-    assert_eq!(plain.encoding(), None);
+    assert_eq!((plain.encoding(), plain.offset()), (None, Some(0)));
     assert!(
         read.check_args(&object(json!({ "path": "/var/log/x", "encoding": "hex" })))
             .is_err()

@@ -71,12 +71,6 @@ pub fn on_line(payload: &Payload, bytes: &[u8]) -> String {
     )
 }
 
-/// [`text::escaped`], under the name that it had first.
-#[must_use]
-pub fn escaped(text: &str, max: usize) -> String {
-    text::escaped(text, max)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

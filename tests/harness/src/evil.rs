@@ -103,6 +103,16 @@ impl EvilRelay {
         self.send_text(&serde_json::to_string(payload)?)
     }
 
+    /// An honest call whose answer is not waited for; the request's id.
+    pub fn begin(&mut self, action: &str, args: Value) -> Result<String> {
+        let payload = self.payload(action, args);
+        let text = serde_json::to_string(&payload)?;
+        let line = EvilRelay::line(&text, &self.task.key, sshsig::REQUEST)?;
+        self.session.send(line)?;
+        let id = payload.get("request_id").and_then(Value::as_str);
+        Ok(id.unwrap_or_default().to_owned())
+    }
+
     /// One honest call.
     pub fn call(&mut self, action: &str, args: Value) -> Result<Value> {
         let payload = self.payload(action, args);

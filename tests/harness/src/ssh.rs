@@ -179,7 +179,12 @@ impl Session {
 
     /// The next line as JSON, within 10 s.
     pub fn line(&self) -> Result<Value> {
-        match self.raw_line(Duration::from_secs(10))? {
+        self.line_within(Duration::from_secs(10))
+    }
+
+    /// The next line as JSON, within `limit`.
+    pub fn line_within(&self, limit: Duration) -> Result<Value> {
+        match self.raw_line(limit)? {
             Some(line) => {
                 serde_json::from_slice(&line).with_context(|| format!("not JSON: {}", String::from_utf8_lossy(&line)))
             }

@@ -1,5 +1,7 @@
 //! What the tests of one file share: a stack, and relays with forged certificates.
 
+pub mod stage;
+
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use anyhow::{Context as _, Result, anyhow};

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::{Element, Exec, FileRule};
+use super::{Element, Exec, FileRule, Output};
 use crate::schema::{Kind, Property};
 use crate::table::Table;
 use crate::text;
@@ -21,29 +21,13 @@ const RUNNERS: [&str; 20] = [
     "su", "sudo", "tcsh", "unshare", "xargs", "zsh",
 ];
 
-/// `[exec]`: what is run, and the argument that chooses the encoding of its output.
-pub(super) fn read(table: &mut Table<'_>, template: &Template<'_>) -> Option<(Exec, Option<String>)> {
+/// `[exec]`: what is run, and the arguments that say what its output is.
+pub(super) fn read(table: &mut Table<'_>, template: &Template<'_>) -> Option<(Exec, Output)> {
     let before = table.faults().count();
     let found = table.table("exec");
     let mut table = table.demand("exec", found, before)?;
-    let encoding = Template::single(&mut table, "encoding");
-    if let Some(name) = &encoding {
-        let fits = template
-            .properties
-            .get(name)
-            .and_then(Property::choices)
-            .is_some_and(|choices| {
-                choices
-                    .iter()
-                    .all(|choice| matches!(choice.as_str(), Some("text" | "base64")))
-            });
-        if !fits {
-            table.fault(
-                "encoding",
-                format!("{{{name}}} must be an argument with enum [\"text\", \"base64\"]"),
-            );
-        }
-    }
+    let encoding = encoding(&mut table, template);
+    let mut offset = None;
     let exec = if let Some(argument) = Template::single(&mut table, "probe") {
         match template.properties.get(&argument) {
             Some(property) if property.kind() == Kind::String && property.always_there() => {}
@@ -58,6 +42,7 @@ pub(super) fn read(table: &mut Table<'_>, template: &Template<'_>) -> Option<(Ex
         table.finish_with(|_| "does not go with probe, which brings its own".to_owned());
         Exec::Probe { argument }
     } else {
+        offset = self::offset(&mut table, template);
         let program = program(&mut table);
         let argv = template.argv(&mut table, "argv", program.as_deref());
         let stdin = Template::single(&mut table, "stdin");
@@ -65,6 +50,9 @@ pub(super) fn read(table: &mut Table<'_>, template: &Template<'_>) -> Option<(Ex
             && !template.files.contains_key(name)
         {
             table.fault("stdin", format!("{{{name}}} must be a file: [file.{name}] is missing"));
+        }
+        if offset.is_some() && stdin.is_none() {
+            table.fault("offset", "is a place in the file on stdin, and stdin is missing");
         }
         for name in template.files.keys().filter(|name| stdin.as_ref() != Some(name)) {
             table.fault(
@@ -79,7 +67,45 @@ pub(super) fn read(table: &mut Table<'_>, template: &Template<'_>) -> Option<(Ex
             stdin,
         }
     };
-    Some((exec, encoding))
+    Some((exec, Output { encoding, offset }))
+}
+
+/// The argument that chooses how the output is encoded.
+fn encoding(table: &mut Table<'_>, template: &Template<'_>) -> Option<String> {
+    let name = Template::single(table, "encoding")?;
+    let fits = template
+        .properties
+        .get(&name)
+        .and_then(Property::choices)
+        .is_some_and(|choices| {
+            choices
+                .iter()
+                .all(|choice| matches!(choice.as_str(), Some("text" | "base64")))
+        });
+    if !fits {
+        table.fault(
+            "encoding",
+            format!("{{{name}}} must be an argument with enum [\"text\", \"base64\"]"),
+        );
+    }
+    Some(name)
+}
+
+/// The argument that says where in the file on stdin the output begins.
+fn offset(table: &mut Table<'_>, template: &Template<'_>) -> Option<String> {
+    let name = Template::single(table, "offset")?;
+    let fits = template.properties.get(&name).is_some_and(|property| {
+        property.kind() == Kind::Integer
+            && property.always_there()
+            && property.minimum().is_some_and(|least| least >= 0)
+    });
+    if !fits {
+        table.fault(
+            "offset",
+            format!("{{{name}}} must be an integer argument that is always there, with a minimum of 0 or more"),
+        );
+    }
+    Some(name)
 }
 
 fn program(table: &mut Table<'_>) -> Option<String> {

@@ -51,7 +51,7 @@ pub(super) fn manifest(bytes: &[u8], faults: &Faults) -> Option<Manifest> {
     let limits = limits::read(&mut table, profile);
     let effect = effect::read(&mut table, risk, exec.as_ref().map(|(exec, _)| exec), &template);
     table.finish();
-    let (exec, encoding) = exec?;
+    let (exec, output) = exec?;
     Some(Manifest {
         name: name?,
         title: title?,
@@ -61,7 +61,7 @@ pub(super) fn manifest(bytes: &[u8], faults: &Faults) -> Option<Manifest> {
         schema: schema?,
         files,
         exec,
-        encoding,
+        output,
         limits,
         profile,
         approvals: effect.approvals,
