@@ -32,9 +32,9 @@ impl Process {
         self.status("Name").unwrap_or_default()
     }
 
-    /// Its parent now.
-    pub fn parent(&self) -> Option<Process> {
-        Process::of(self.status("PPid")?.parse().ok()?)
+    /// The id of its parent.
+    pub fn parent(&self) -> Option<u32> {
+        self.status("PPid")?.parse().ok()
     }
 
     /// The most memory that it ever had in use, in KiB.
@@ -67,13 +67,10 @@ pub fn with_argument(word: &str) -> Vec<Process> {
 pub fn below(pid: u32) -> Vec<Process> {
     let everyone: Vec<Process> = all().into_iter().filter_map(Process::of).collect();
     let mut found: Vec<Process> = Vec::new();
-    let mut parents = vec![pid.to_string()];
+    let mut parents = vec![pid];
     while let Some(parent) = parents.pop() {
-        let children = everyone
-            .iter()
-            .filter(|process| process.status("PPid") == Some(parent.as_str()));
-        for child in children {
-            parents.push(child.pid.to_string());
+        for child in everyone.iter().filter(|process| process.parent() == Some(parent)) {
+            parents.push(child.pid);
             found.push(child.clone());
         }
     }

@@ -168,6 +168,11 @@ impl Session {
         self.input = None;
     }
 
+    /// Kills the client: the connection is gone, without a word.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
     /// The next line with its newline; `None` where the other end closed. Nothing within `limit` is an error.
     pub fn raw_line(&self, limit: Duration) -> Result<Option<Vec<u8>>> {
         match self.lines.recv_timeout(limit) {

@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use harness::evidence::Evidence;
 use harness::evil::{code, outcome};
 use harness::spawn::wait_for;
@@ -103,23 +103,43 @@ impl<'a> Stage<'a> {
         })
     }
 
-    /// Asks for this program and does not wait for it; the request's id.
-    pub fn begin(&mut self, perl: &Perl) -> Result<String> {
+    /// So many, each in a session of its own.
+    pub fn several(stack: &'a Stack, count: usize) -> Result<Vec<Stage<'a>>> {
+        let mut stages = Vec::new();
+        while stages.len() < count {
+            // Logging in is mostly waiting; sshd's MaxStartups lets ten in at once.
+            let now = 5.min(count - stages.len());
+            let logins: Vec<_> = std::thread::scope(|scope| {
+                let logins: Vec<_> = (0..now).map(|_| scope.spawn(|| Stage::new(stack))).collect();
+                logins.into_iter().map(|login| login.join()).collect()
+            });
+            for login in logins {
+                stages.push(login.unwrap_or_else(|_| bail!("a login panicked"))?);
+            }
+        }
+        Ok(stages)
+    }
+
+    /// Asks for this program and does not wait for it.
+    pub fn begin(&mut self, perl: &Perl) -> Result<Asked> {
         self.action.set(perl.manifest(&self.name, &self.mark))?;
-        self.relay.begin(&self.name, json!({}))
+        let begun = Instant::now();
+        Ok(Asked {
+            request: self.relay.begin(&self.name, json!({}))?,
+            gone: begun + perl.timeout + SOON,
+        })
     }
 
     /// Runs this program to its end.
     pub fn run(&mut self, perl: &Perl) -> Result<Ended> {
-        let request = self.begin(perl)?;
-        self.finish(&request, perl.timeout)
+        let asked = self.begin(perl)?;
+        self.finish(&asked)
     }
 
-    /// Waits for the answer, which may take this long and [`SOON`], and asserts what is true of every action that ran.
-    pub fn finish(&self, request: &str, limit: Duration) -> Result<Ended> {
-        let begun = Instant::now();
-        let answer = self.relay.session.line_within(limit + SOON)?;
-        let took = begun.elapsed();
+    /// Waits for the answer, which comes within [`SOON`] of the deadline, and asserts what is true of every action that ran.
+    pub fn finish(&self, Asked { request, gone }: &Asked) -> Result<Ended> {
+        let left = gone.saturating_duration_since(Instant::now());
+        let answer = self.relay.session.line_within(left)?;
         let left = self.running();
         ensure!(left.is_empty(), "after the answer there still is {left:?}");
         let outcome = outcome(&answer).with_context(|| format!("no Outcome: {answer}"))?;
@@ -134,7 +154,6 @@ impl<'a> Stage<'a> {
             answer,
             outcome,
             record,
-            took,
         })
     }
 
@@ -152,7 +171,7 @@ impl<'a> Stage<'a> {
         processes::with_argument(&self.mark)
     }
 
-    /// The word by which others find its processes.
+    /// The word by which its processes are found.
     pub fn mark(&self) -> &str {
         &self.mark
     }
@@ -178,6 +197,15 @@ impl<'a> Stage<'a> {
     }
 }
 
+/// A program that was asked for.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// The request's id.
+    pub request: String,
+    /// When nothing of it may be left.
+    pub gone: Instant,
+}
+
 /// How a program ended.
 #[derive(Debug)]
 pub struct Ended {
@@ -187,8 +215,6 @@ pub struct Ended {
     pub outcome: Value,
     /// The result in the target's log.
     pub record: Value,
-    /// How long its answer was waited for.
-    pub took: Duration,
 }
 
 impl Ended {

@@ -151,6 +151,9 @@ fn yes_flood() {
     assert_eq!(ended.output(), beginning("y\n", OUTPUT_BYTES));
 }
 
+/// `head -c 1073741824 /dev/zero | tr '\0' a | sha256sum`
+const ONE_GIB_OF_A: &str = "c4d3e5935f50de4f0ad36ae131a72fb84a53595f81f92678b42b91fc78992d84";
+
 #[test]
 fn one_huge_line() {
     let (ended, _) = Flood {
@@ -158,7 +161,7 @@ fn one_huge_line() {
         text: "a",
         streams: &["STDOUT"],
         mib: 1024,
-        sha256: None,
+        sha256: Some(ONE_GIB_OF_A),
     }
     .flow();
     assert_eq!(ended.output(), beginning("a", OUTPUT_BYTES));
@@ -173,7 +176,7 @@ fn stderr_flood() {
             name: "stderr_flood",
             text,
             streams,
-            mib: 256,
+            mib: 128,
             sha256: None,
         }
         .flow();
@@ -290,7 +293,7 @@ fn limits() -> Vec<Limit> {
                 ("cpu", cpu.clone(), Signal(libc::SIGKILL)),
                 ("cpu, deaf", deaf("XCPU", &cpu), Signal(libc::SIGKILL)),
             ],
-            harmless: "sleep 2; print 'ok'".to_owned(),
+            harmless: "select(undef, undef, undef, 1.2); print 'ok'".to_owned(),
         },
         Limit {
             limits: "open_files = 16",
