@@ -143,18 +143,12 @@ fn secrets_in_arguments_are_not_in_the_record() {
     let mut relay = granted(&stack, &["call_api"]).unwrap();
     let args = json!({"header": format!("Authorization: Bearer {SECRET}")});
     let answer = relay.call("call_api", args).unwrap();
-    assert_eq!(text(&answer), "Authorization: [redacted:authorization]\n");
+    assert_eq!(text(&answer), "Authorization: Bearer [redacted:authorization]\n");
     let records = target.records().unwrap();
-    let intent = records
-        .iter()
-        .rev()
-        .find(|record| record["action"] == "call_api")
-        .unwrap();
     let argv = &records.iter().rfind(|record| record["event"] == "intent").unwrap()["argv"];
     assert_eq!(
         argv,
-        &json!(["/usr/bin/echo", "Authorization: [redacted:authorization]"]),
-        "{intent}"
+        &json!(["/usr/bin/echo", "Authorization: Bearer [redacted:authorization]"])
     );
     assert!(!json!(records).to_string().contains(SECRET));
 }
