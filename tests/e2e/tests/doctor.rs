@@ -79,6 +79,31 @@ fn a_demo_target_is_all_clear() {
     println!("{text}");
 }
 
+/// sshd runs it before every session and no option stops that: the canary shows why doctor has to find it.
+#[test]
+fn sshrc_detected() {
+    let stack = stack();
+    let target = stack.target("web-1").unwrap();
+    let canary = target.root().at("tmp/sshrc-canary");
+    let mut client = stack.client(ALICE).unwrap();
+    let call = json!({"target": "web-1", "path": "/var/log/shop/web.log", "lines": 1, "reason": "a test"});
+    shell(target, "echo 'echo ran >/tmp/sshrc-canary' >/etc/ssh/sshrc");
+    let (code, said) = doctor(target);
+    let answer = client.call("tail_log", call.clone());
+    shell(target, "rm /etc/ssh/sshrc");
+    assert_eq!(code, Some(2));
+    assert_eq!(findings(&said).len(), 1, "{said:#?}");
+    assert_eq!(findings(&said)[0]["check"], "sshrc");
+    assert!(canary.exists(), "sshd did not run it: {answer:?}");
+    fs::remove_file(&canary).unwrap();
+    let close = |answer: &Value| json!({"task_id": answer["task_id"]});
+    client.call_ok("close_task", close(&answer.unwrap().value)).unwrap();
+    let answer = client.call_ok("tail_log", call).unwrap();
+    client.call_ok("close_task", close(&answer)).unwrap();
+    assert!(!canary.exists());
+    assert_all_clear(target, "sshrc");
+}
+
 #[test]
 fn doctor_that_cannot_look_exits_1_and_says_how() {
     let stack = stack();

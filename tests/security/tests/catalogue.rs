@@ -39,25 +39,34 @@ fn word_refused(stack: &Stack, relay: &mut EvilRelay, word: &str, expected: &str
     .unwrap_or_else(|error| panic!("{word:?}: {error:?}"));
 }
 
-/// REQ-MANIFEST-11
-#[test]
-fn arg_leading_dash_and_arg_response_file_and_arg_dashdash() {
+fn words_refused(name: &str, words: &[&str]) {
     let stack = stack();
     let (mut relay, _action) = with_words(&stack);
-    let attacks = [
-        "--help",
-        "-H root@x",
-        "-",
-        "--",
-        "@/etc/shadow",
-        "@",
-        "-\n",
-        "--output=/tmp/canary",
-    ];
-    for word in attacks {
+    for word in words {
         word_refused(&stack, &mut relay, word, "arguments_invalid");
     }
-    tell("words that a program reads as options", attacks.len());
+    tell(name, words.len());
+}
+
+/// REQ-MANIFEST-11
+#[test]
+fn arg_leading_dash() {
+    words_refused(
+        "arg_leading_dash",
+        &["--help", "-H root@x", "-", "-\n", "--output=/tmp/canary"],
+    );
+}
+
+/// REQ-MANIFEST-11
+#[test]
+fn arg_response_file() {
+    words_refused("arg_response_file", &["@/etc/shadow", "@", "@@"]);
+}
+
+/// REQ-MANIFEST-11
+#[test]
+fn arg_dashdash() {
+    words_refused("arg_dashdash", &["--", "---", "-- x"]);
 }
 
 /// REQ-MANIFEST-11, REQ-MANIFEST-13, REQ-JSON-7
