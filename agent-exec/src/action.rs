@@ -73,6 +73,14 @@ pub(crate) struct Resolved<'a> {
     pub(crate) timeout: Duration,
 }
 
+impl Resolved<'_> {
+    /// The program's path.
+    #[must_use]
+    pub(crate) fn program(&self) -> &Path {
+        Path::new(self.argv.first().map_or("", String::as_str))
+    }
+}
+
 /// Resolves an action and its arguments to a command line: by its manifest, or by the probe of the target that it names.
 ///
 /// # Errors

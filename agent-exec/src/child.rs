@@ -4,8 +4,6 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use catalogue::Limits;
@@ -70,56 +68,6 @@ pub(crate) struct Ran {
     pub(crate) duration: Duration,
     /// How many of the processes that it started could not be ended.
     pub(crate) survivors: usize,
-}
-
-/// Opens the program of a command line, which must be root's alone to write: what was checked is what will run, whatever the path means later.
-///
-/// # Errors
-/// What is wrong with it.
-pub(crate) fn open_program(argv: &[String]) -> Result<OwnedFd, String> {
-    let path = Path::new(argv.first().map_or("", String::as_str));
-    let open = std::fs::OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_PATH | libc::O_CLOEXEC)
-        .open(path);
-    let file = open.map_err(|error| format!("{}: {error}", path.display()))?;
-    // Where others may write a folder above it, the name means what they like.
-    let real = path
-        .canonicalize()
-        .map_err(|error| format!("{}: {error}", path.display()))?;
-    for folder in path.ancestors().skip(1).chain(real.ancestors().skip(1)) {
-        let about = folder
-            .metadata()
-            .map_err(|error| format!("{}: {error}", folder.display()))?;
-        if about.uid() != 0 || about.mode() & 0o022 != 0 {
-            return Err(format!(
-                "{} must belong to root, and nobody else may write it",
-                folder.display()
-            ));
-        }
-    }
-    let about = file
-        .metadata()
-        .map_err(|error| format!("{}: {error}", path.display()))?;
-    if !about.is_file() || about.uid() != 0 || about.mode() & 0o022 != 0 {
-        return Err(format!(
-            "{} must be a file that belongs to root and that nobody else may write",
-            path.display()
-        ));
-    }
-    // A set-id program would take other rights than the action's; no_new_privs stops it, this says so.
-    if about.mode() & 0o6000 != 0 {
-        return Err(format!("{} has a set-id bit", path.display()));
-    }
-    Ok(file.into())
-}
-
-/// An empty standard input.
-///
-/// # Errors
-/// Where /dev/null is missing.
-pub(crate) fn no_input() -> io::Result<OwnedFd> {
-    Ok(File::open("/dev/null")?.into())
 }
 
 /// Runs it to its end or to its deadline. `peer` is where the answer will be written: a reader that is gone is noticed there.
@@ -285,4 +233,229 @@ fn drain(mut from: &File, into: &mut Capture) -> io::Result<bool> {
         }
     }
     Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::FileExt as _;
+    use std::path::Path;
+    use std::sync::{Mutex, MutexGuard, PoisonError};
+
+    use catalogue::Profile;
+    use wire::Encoding;
+
+    use crate::program;
+
+    /// What is left of a program is looked for below this whole process, so one test at a time.
+    fn alone() -> MutexGuard<'static, ()> {
+        static ALONE: Mutex<()> = Mutex::new(());
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        descendants::adopt().unwrap();
+        alone
+    }
+
+    fn command(argv: &[&str], timeout_ms: u64) -> Command {
+        let program = program::open(Path::new(argv[0])).unwrap();
+        Command {
+            argv: argv.iter().map(|&element| element.to_owned()).collect(),
+            walls: Walls::build(Profile::Tool, program.as_fd()).unwrap(),
+            program,
+            stdin: program::no_input().unwrap(),
+            timeout: Duration::from_millis(timeout_ms),
+            limits: Limits {
+                output_bytes: 64 * 1024,
+                cpu_s: 60,
+                memory_bytes: 1 << 30,
+                // The account's own, which here is the developer's.
+                processes: 1 << 20,
+                open_files: 256,
+                file_bytes: 0,
+            },
+        }
+    }
+
+    /// Runs it for a peer that is there.
+    fn run_for(argv: &[&str], timeout_ms: u64) -> Ran {
+        let (_reader, peer) = std::io::pipe().unwrap();
+        run(Resting::as_ourselves(), command(argv, timeout_ms), peer)
+            .ok()
+            .unwrap()
+    }
+
+    fn perl(text: &str, timeout_ms: u64) -> Ran {
+        run_for(&["/usr/bin/perl", "-e", text], timeout_ms)
+    }
+
+    fn text(capture: Capture) -> String {
+        capture.finish(Some(Encoding::Text), None).0
+    }
+
+    #[test]
+    fn a_program_gets_its_arguments_and_the_constant_environment_and_nothing_else() {
+        let _alone = alone();
+        let ran = run_for(&["/usr/bin/env"], 5000);
+        assert_eq!((ran.ended.how, ran.cut, ran.survivors), (Ok(0), None, 0));
+        assert_eq!(text(ran.stdout).lines().collect::<Vec<_>>(), ENVIRONMENT);
+        let ran = run_for(&["/usr/bin/printf", "%s|", "a b", "", "$HOME"], 5000);
+        assert_eq!(text(ran.stdout), "a b||$HOME|");
+    }
+
+    #[test]
+    fn both_streams_the_exit_code_and_the_signal_are_told() {
+        let _alone = alone();
+        let ran = perl("print 'out'; print STDERR 'err'; exit 7", 5000);
+        assert_eq!(ran.ended.how, Ok(7));
+        assert_eq!(
+            (text(ran.stdout), text(ran.stderr)),
+            ("out".to_owned(), "err".to_owned())
+        );
+        let ran = perl("kill 'KILL', $$; sleep 5", 5000);
+        assert_eq!((ran.ended.how, ran.cut), (Err(9), None));
+        assert!(ran.duration < Duration::from_secs(4));
+    }
+
+    #[test]
+    fn standard_input_is_the_file_and_the_limits_are_those_of_the_action() {
+        let _alone = alone();
+        let path = std::env::temp_dir().join(format!("writ-child-{}", std::process::id()));
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(&path)
+            .unwrap();
+        std::fs::remove_file(&path).unwrap();
+        file.write_all_at(b"from the file", 0).unwrap();
+        let mut wanted = command(
+            &[
+                "/usr/bin/perl",
+                "-e",
+                "print <STDIN>; open F, '</proc/self/limits'; print <F>",
+            ],
+            5000,
+        );
+        wanted.stdin = file.into();
+        wanted.limits = Limits {
+            cpu_s: 11,
+            memory_bytes: 333 << 20,
+            processes: 1_048_575,
+            open_files: 44,
+            file_bytes: 55,
+            output_bytes: 66_000,
+        };
+        let (_reader, peer) = std::io::pipe().unwrap();
+        let ran = run(Resting::as_ourselves(), wanted, peer).ok().unwrap();
+        let told = text(ran.stdout);
+        assert!(told.starts_with("from the file"), "{told}");
+        let limits: Vec<Vec<&str>> = told.lines().map(|line| line.split_whitespace().collect()).collect();
+        let limit = |words: &[&str]| {
+            let line = limits
+                .iter()
+                .find(|line| line.windows(words.len()).any(|window| window == words));
+            line.unwrap_or_else(|| panic!("{words:?}: {told}"))
+        };
+        for words in [
+            ["cpu", "time", "11", "11"],
+            ["address", "space", "349175808", "349175808"],
+            ["open", "files", "44", "44"],
+            ["file", "size", "55", "55"],
+            ["file", "size", "0", "0"],
+        ] {
+            let words = if words[2] == "0" {
+                ["core", "file", "size", "0"]
+            } else {
+                words
+            };
+            limit(&words);
+        }
+    }
+
+    #[test]
+    fn more_than_is_kept_is_counted_to_its_end() {
+        let _alone = alone();
+        let mut wanted = command(
+            &[
+                "/usr/bin/perl",
+                "-e",
+                "print 'x' x 3_000_000; print STDERR 'y' x 100_000",
+            ],
+            10_000,
+        );
+        wanted.limits.output_bytes = 1000;
+        let (_reader, peer) = std::io::pipe().unwrap();
+        let ran = run(Resting::as_ourselves(), wanted, peer).ok().unwrap();
+        let (shown, stream) = ran.stdout.finish(Some(Encoding::Text), None);
+        assert_eq!((shown.len(), stream.bytes, stream.truncated), (1000, 3_000_000, true));
+        let (shown, stream) = ran.stderr.finish(Some(Encoding::Text), None);
+        assert_eq!((shown.len(), stream.bytes), (STDERR_BYTES, 100_000));
+    }
+
+    #[test]
+    fn at_its_deadline_a_program_is_asked_to_end_and_then_ended() {
+        let _alone = alone();
+        let ran = perl("$SIG{TERM} = sub { print 'asked'; exit 3 }; $| = 1; sleep 20", 700);
+        assert_eq!((ran.ended.how, ran.cut), (Ok(3), Some(Cut::Deadline)));
+        assert_eq!(text(ran.stdout), "asked");
+        assert!(ran.duration >= Duration::from_millis(700) && ran.duration < Duration::from_millis(700) + GRACE);
+        let ran = perl("$SIG{TERM} = 'IGNORE'; 1 while 1", 700);
+        assert_eq!((ran.ended.how, ran.cut), (Err(9), Some(Cut::Deadline)));
+        let most = Duration::from_millis(700) + GRACE * 3;
+        assert!(
+            ran.duration >= Duration::from_millis(700) + GRACE && ran.duration < most,
+            "{:?}",
+            ran.duration
+        );
+    }
+
+    /// A program that writes faster than it is read keeps nobody from looking at the clock.
+    #[test]
+    fn a_flood_ends_at_the_deadline() {
+        let _alone = alone();
+        let ran = perl("$SIG{TERM} = 'IGNORE'; my $x = 'x' x 65536; 1 while print $x", 700);
+        assert_eq!(ran.cut, Some(Cut::Deadline));
+        assert!(
+            ran.duration < Duration::from_millis(700) + GRACE * 3,
+            "{:?}",
+            ran.duration
+        );
+    }
+
+    #[test]
+    fn a_descendant_that_holds_the_streams_is_not_waited_for_and_does_not_stay() {
+        let _alone = alone();
+        let ran = perl("my $p = fork; exit 0 if $p; $SIG{TERM} = 'IGNORE'; sleep 30", 20_000);
+        assert_eq!((ran.ended.how, ran.cut, ran.survivors), (Ok(0), None, 0));
+        assert!(
+            ran.duration >= GRACE && ran.duration < Duration::from_secs(5),
+            "{:?}",
+            ran.duration
+        );
+        assert_eq!(descendants::end_all(), 0);
+    }
+
+    #[test]
+    fn nobody_runs_on_for_a_peer_that_is_gone() {
+        let _alone = alone();
+        let (reader, peer) = std::io::pipe().unwrap();
+        drop(reader);
+        let wanted = command(&["/usr/bin/perl", "-e", "sleep 20"], 20_000);
+        let ran = run(Resting::as_ourselves(), wanted, peer).ok().unwrap();
+        assert_eq!((ran.ended.how, ran.cut), (Err(15), Some(Cut::PeerGone)));
+        assert!(ran.duration < Duration::from_secs(5));
+    }
+
+    #[test]
+    fn what_cannot_be_run_has_not_run() {
+        let _alone = alone();
+        // The program is opened, and then its interpreter has no path to it.
+        let script = Path::new("/usr/bin/ldd");
+        assert!(script.exists(), "nothing to show it with");
+        let (_reader, peer) = std::io::pipe().unwrap();
+        let error = run(Resting::as_ourselves(), command(&["/usr/bin/ldd"], 5000), peer)
+            .err()
+            .unwrap();
+        assert!(matches!(error, SpawnError::NotStarted(_)), "{error:?}");
+    }
 }

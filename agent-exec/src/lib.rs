@@ -33,6 +33,7 @@ mod part;
 mod paths;
 mod peer;
 mod pin;
+mod program;
 mod record;
 pub mod sys;
 mod walls;
@@ -326,7 +327,7 @@ impl Target {
             None => (no_input()?, None),
         };
         let invalid = |what: String| Refusal::because(Code::ManifestInvalid, what);
-        let program = child::open_program(&resolved.argv).map_err(invalid)?;
+        let program = program::open(resolved.program()).map_err(invalid)?;
         let walls = Walls::build(manifest.profile(), program.as_fd())
             .map_err(|what| Refusal::because(Code::WallUnavailable, what))?;
         let action = Action {
@@ -437,7 +438,7 @@ fn open_file(file: FileArg<'_>, rule: &FileRule, offset: Option<u64>) -> Result<
 
 /// The standard input of a program that is given none.
 fn no_input() -> Result<OwnedFd, Refusal> {
-    child::no_input().map_err(|error| Refusal::because(Code::Internal, format!("/dev/null: {error}")))
+    program::no_input().map_err(|error| Refusal::because(Code::Internal, format!("/dev/null: {error}")))
 }
 
 /// Runs what was intended. Nothing else in this crate starts a program.

@@ -93,6 +93,19 @@ impl Started {
     }
 }
 
+#[cfg(test)]
+impl Resting {
+    /// For tests that start programs as whoever runs the tests.
+    pub(crate) fn as_ourselves() -> Self {
+        let (uid, gid) = (Uid::current().as_raw(), Gid::current().as_raw());
+        Self(Ids {
+            runner_uid: uid,
+            runner_gid: gid,
+            exec_uid: uid,
+        })
+    }
+}
+
 impl Resting {
     /// The ids.
     #[must_use]
