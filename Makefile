@@ -29,6 +29,10 @@ AGENT_FLAGS := -Ctarget-feature=+crt-static
 endif
 AGENT_OUT := $(OUT)/$(AGENT_TARGET)/agent
 
+# How everything else is built: as it is debugged, or as it is shipped.
+PROFILE := dev
+BUILT := $(OUT)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
+
 ENTER := tests/harness/enter
 IN_THE_WORLD := -p writ-e2e -p writ-security
 
@@ -50,6 +54,20 @@ test: setup-test build ## every test; installs what is missing when root
 	$(CARGO) test --no-run $(IN_THE_WORLD)
 	$(ENTER) $(CARGO) test --offline $(IN_THE_WORLD)
 
+# What is timed is what is shipped: release builds, laid out beside those that tests use. The runner is one too, because a
+# client's half of a sample must not be slower than the relay's. The walls are measured by agent-exec's own crate in its own
+# profile, because nothing else can take one away.
+BENCH_STACK := $(OUT)/stack-release
+
+.PHONY: bench
+bench: setup ## figures against their goals, into target/bench/results.jsonl (BENCH=executor: that one)
+	@$(MAKE) --no-print-directory build PROFILE=release HARNESS_BIN=$(BENCH_STACK)
+	@$(CARGO) build --quiet --release -p writ-bench
+	@walls=$$(RUSTFLAGS='$(AGENT_FLAGS)' $(CARGO) test --quiet --profile agent --target $(AGENT_TARGET) -p agent-exec --lib \
+	    --no-run --message-format json-render-diagnostics | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p') && \
+	    install -m 755 "$$walls" $(BENCH_STACK)/walls-bench
+	@HARNESS_BIN=$(BENCH_STACK) $(ENTER) $(OUT)/release/writ-bench $(OUT)/bench $(BENCH)
+
 .PHONY: lint
 lint: ## fmt, clippy and rustdoc, warnings refused
 	$(CARGO) fmt --all --check
@@ -58,10 +76,10 @@ lint: ## fmt, clippy and rustdoc, warnings refused
 
 .PHONY: build
 build: agent target-package ## all binaries, laid out for the harness below target/stack
-	@$(CARGO) build --quiet -p writ-relay -p writ-ca -p writ-audit-cli -p writ-harness
+	@$(CARGO) build --quiet --profile $(PROFILE) -p writ-relay -p writ-ca -p writ-audit-cli -p writ-harness
 	@mkdir -p $(HARNESS_BIN)
 	@for program in writ-relay writ-ca writ-audit harness; do \
-	    cmp -s $(OUT)/debug/$$program $(HARNESS_BIN)/$$program || install -m 755 $(OUT)/debug/$$program $(HARNESS_BIN)/$$program; \
+	    cmp -s $(BUILT)/$$program $(HARNESS_BIN)/$$program || install -m 755 $(BUILT)/$$program $(HARNESS_BIN)/$$program; \
 	done
 
 .PHONY: agent
@@ -71,10 +89,10 @@ agent: ## agent-exec and inspect: static, release
 
 .PHONY: target-package
 target-package: agent ## the folder to copy to a host that becomes a target: see deploy/target
-	@$(CARGO) build --quiet -p writ-target
+	@$(CARGO) build --quiet --profile $(PROFILE) -p writ-target
 	@mkdir -p $(HARNESS_BIN)/target/actions.d
 	@rm -f $(HARNESS_BIN)/target/actions.d/*
-	@install -m 755 $(AGENT_OUT)/agent-exec $(AGENT_OUT)/inspect $(OUT)/debug/writ-target deploy/target/install $(HARNESS_BIN)/target/
+	@install -m 755 $(AGENT_OUT)/agent-exec $(AGENT_OUT)/inspect $(BUILT)/writ-target deploy/target/install $(HARNESS_BIN)/target/
 	@install -m 644 sshd/50-writ.conf sshd/49-writ-hostcert.conf deploy/target/target.toml.example $(HARNESS_BIN)/target/
 	@install -m 644 proto/catalogue/actions.d/*.toml $(HARNESS_BIN)/target/actions.d/
 

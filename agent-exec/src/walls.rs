@@ -4,6 +4,8 @@
 //! built or put up is a refusal: nothing runs without it. The record names what was applied. No promise rests on Landlock
 //! beyond its first version; where the kernel has a later one, more kinds of access are covered (docs/walls.md).
 
+#[cfg(test)]
+mod bench;
 mod calls;
 
 use std::fs::OpenOptions;
