@@ -2,6 +2,7 @@
 
 pub mod maze;
 pub mod stage;
+pub mod tries;
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 

@@ -157,10 +157,15 @@ impl<'a> Stage<'a> {
         })
     }
 
-    /// The one result that the target recorded of a request, behind its one intent.
-    pub fn result(&self, request: &str) -> Result<Value> {
+    /// What the target recorded of a request.
+    pub fn records(&self, request: &str) -> Result<Vec<Value>> {
         let of_it = |record: &Value| records::of(record, "request_id") == Some(request);
-        let mut all: Vec<Value> = self.target.records()?.into_iter().filter(of_it).collect();
+        Ok(self.target.records()?.into_iter().filter(of_it).collect())
+    }
+
+    /// Its one result, behind its one intent.
+    pub fn result(&self, request: &str) -> Result<Value> {
+        let mut all = self.records(request)?;
         let events: Vec<_> = all.iter().filter_map(|record| records::of(record, "event")).collect();
         ensure!(events == ["intent", "result"], "the log has {events:?} of {request}");
         all.pop().context("no result")
@@ -191,9 +196,10 @@ impl<'a> Stage<'a> {
         Ok(process)
     }
 
-    /// An honest call in the same session.
-    pub fn still_serves(&mut self) -> Result<()> {
-        still_serves(&mut self.relay)
+    /// An honest call in the same session is served, and the logs are whole.
+    pub fn unharmed(&mut self, stack: &Stack) -> Result<()> {
+        still_serves(&mut self.relay)?;
+        logs_are_whole(stack)
     }
 }
 
@@ -247,7 +253,7 @@ impl Ended {
 }
 
 /// Asserts that the log of every tier is whole, as `writ-audit verify` sees copies of them.
-pub fn logs_are_whole(stack: &Stack) -> Result<()> {
+fn logs_are_whole(stack: &Stack) -> Result<()> {
     let said = Evidence::copy(stack, &new_id())?.verify()?;
     ensure!(said.exit == 0, "{:?} {}", said.faults(), said.errors);
     Ok(())

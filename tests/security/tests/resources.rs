@@ -10,14 +10,13 @@
 )]
 
 use std::io::Write as _;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::process::{Command, Stdio};
 use std::thread::{JoinHandle, spawn};
 use std::time::Duration;
 
-use harness::{Changed, Process, RUNNER};
+use harness::{Changed, Process};
 use nix::libc;
-use security::stage::{Ended, Perl, Stage, logs_are_whole};
+use security::stage::{Ended, Perl, Stage};
 use security::{WEB, stack, tell};
 use serde_json::{Value, json};
 
@@ -111,8 +110,7 @@ impl Flood {
             self.mib * self.streams.len(),
             ended.outcome["duration_ms"]
         );
-        stage.still_serves().unwrap();
-        logs_are_whole(&stack).unwrap();
+        stage.unharmed(&stack).unwrap();
         (ended, peak)
     }
 }
@@ -134,21 +132,33 @@ fn beginning(text: &str, bytes: usize) -> String {
     text.repeat(bytes / text.len() + 1)[..bytes].to_owned()
 }
 
-/// `yes | head -c 10737418240 | sha256sum`
-const TEN_GIB_OF_YES: &str = "bfc47a7a1b9ad2740a58bf245f8d41aeb24b36b455576767323e1776129c556d";
-
-/// REQ-OUTCOME-5, REQ-OUTCOME-9
-#[test]
-fn yes_flood() {
-    let (ended, _) = Flood {
+fn yes(gib: usize, sha256: &'static str) {
+    let flood = Flood {
         name: "yes_flood",
         text: "y\n",
         streams: &["STDOUT"],
-        mib: 10 * 1024,
-        sha256: Some(TEN_GIB_OF_YES),
-    }
-    .flow();
+        mib: gib * 1024,
+        sha256: Some(sha256),
+    };
+    let (ended, _) = flood.flow();
     assert_eq!(ended.output(), beginning("y\n", OUTPUT_BYTES));
+}
+
+/// A fifth of the whole, which is the next test. The digest is that of `yes | head -c 2147483648 | sha256sum`.
+///
+/// REQ-OUTCOME-5, REQ-OUTCOME-9
+#[test]
+fn yes_flood() {
+    yes(2, "f9e4950967b1473d8234b652ee7a7480cadee7ce774476b827dfe89ce6bc94a3");
+}
+
+/// The digest is that of `yes | head -c 10737418240 | sha256sum`.
+///
+/// REQ-OUTCOME-5, REQ-OUTCOME-9
+#[test]
+#[ignore = "10 GiB take 15 s and more: the whole of what the test above does a fifth of"]
+fn yes_flood_of_10_gib() {
+    yes(10, "bfc47a7a1b9ad2740a58bf245f8d41aeb24b36b455576767323e1776129c556d");
 }
 
 /// `head -c 1073741824 /dev/zero | tr '\0' a | sha256sum`
@@ -361,22 +371,5 @@ fn each_limit_holds_and_leaves_room_below_it() {
         assert_eq!(run(&harmless).ok().unwrap(), "ok", "{limits}");
     }
     tell("limits", attacks);
-    stage.still_serves().unwrap();
-    logs_are_whole(&stack).unwrap();
-}
-
-/// REQ-MANIFEST-18
-#[test]
-fn umask() {
-    let stack = stack();
-    let root = stack.target(WEB).unwrap().root();
-    let _file = Changed::keep(root, FILE).unwrap();
-    let mut stage = Stage::new(&stack).unwrap();
-    let perl = Perl::tool("open(F, '>', '/tmp/resources') or die; print F 'x' x 20000; printf '%04o', umask");
-    assert_eq!(stage.run(&perl).unwrap().ok().unwrap(), "0077");
-    let file = std::fs::metadata(root.at(FILE)).unwrap();
-    assert_eq!(
-        (file.uid(), file.permissions().mode() & 0o7777, file.len()),
-        (RUNNER.uid, 0o600, 20_000)
-    );
+    stage.unharmed(&stack).unwrap();
 }
