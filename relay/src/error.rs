@@ -221,6 +221,11 @@ fn next(code: Code, about: &About) -> String {
         }
         Code::ManifestChanged => operator("bring the target's catalogue and the relay's copy together"),
         Code::RequestIdReused => again,
+        Code::ApprovalMissing => {
+            "Tell the user which approvals the message names; people give them with their own keys.".to_owned()
+        }
+        Code::KrlStale => operator("bring the newest revocation list to the target"),
+        Code::UnknownRequest => "Call task_status to see which requests the task has.".to_owned(),
         Code::Halted => {
             "Tell the user that the target is halted by its operator; wait until they say it is released.".to_owned()
         }
