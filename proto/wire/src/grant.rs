@@ -53,6 +53,18 @@ pub enum Kind {
     Action,
 }
 
+impl Kind {
+    /// The one principal of a certificate with a grant of this kind. No target can be named like an action's: a name has
+    /// no slash, so no principals file that lists targets lets such a certificate log in.
+    #[must_use]
+    pub fn principal(self, target: &TargetName) -> String {
+        match self {
+            Self::Task => target.to_string(),
+            Self::Action => format!("action/{target}"),
+        }
+    }
+}
+
 /// Which brain, on behalf of which person, and how that is known.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -134,6 +146,23 @@ impl Grant {
             Ok(())
         } else {
             Err("fields of another kind of grant")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// REQ-CERT-4
+    #[test]
+    fn no_target_has_the_name_of_an_action_principal() {
+        for name in ["web-1", "action", "a", "action.web-1"] {
+            let target: TargetName = name.parse().unwrap();
+            assert_eq!(Kind::Task.principal(&target), name);
+            let principal = Kind::Action.principal(&target);
+            assert_eq!(principal, format!("action/{name}"));
+            assert!(principal.parse::<TargetName>().is_err(), "{principal}");
         }
     }
 }

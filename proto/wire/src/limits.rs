@@ -31,7 +31,8 @@ pub const SKEW_S: u64 = 30;
 pub const TASK_CERTIFICATE_MAX_S: u64 = 15 * 60;
 /// Life of a task certificate where nobody configured another, in seconds.
 pub const TASK_CERTIFICATE_DEFAULT_S: u64 = 5 * 60;
-/// Longest life of an action certificate, in seconds.
+/// Longest life of an action certificate after its issue, in seconds. It is back-dated as well, so a target measures up to
+/// [`SKEW_S`] more.
 pub const ACTION_CERTIFICATE_MAX_S: u64 = 60;
 /// Longest life of a task, in seconds.
 pub const TASK_MAX_S: u64 = 8 * 60 * 60;
