@@ -345,12 +345,23 @@ fn become_program(
     Err(Errno::last())
 }
 
-/// Default dispositions and an empty mask: an ignored signal would stay ignored over exec.
+/// Default dispositions and an empty mask: an ignored signal would stay ignored over exec. By the system call, because
+/// the C library keeps two signals for itself and refuses to touch them, and posix_spawn(3) leaves just these ignored.
 fn reset_signals() -> Result<(), Errno> {
+    // The kernel's struct sigaction, where all zero is SIG_DFL without flags; neither of our architectures has a longer one.
+    let default = [0_u64; 4];
     for number in 1..=64 {
-        // SAFETY: SIG_DFL is a valid disposition for every signal; KILL, STOP and the C library's own two refuse it,
-        // which changes nothing.
-        unsafe { libc::signal(number, libc::SIG_DFL) };
+        // SAFETY: a live array for a structure that is only read, none to be written, and the size of the kernel's set;
+        // KILL and STOP refuse it, which changes nothing.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                number,
+                default.as_ptr(),
+                std::ptr::null::<u64>(),
+                8_usize,
+            )
+        };
     }
     nix::sys::signal::SigSet::empty().thread_set_mask()
 }

@@ -1,4 +1,4 @@
-//! What a program finds when it starts: nothing of the session's own.
+//! What a program finds when it starts: nothing of the session's own, whatever sshd was started with.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,13 +10,18 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::time::Duration;
 
 use harness::processes::status;
-use harness::{Changed, RUNNER, Stack};
+use harness::spawn::{Running, wait_for};
+use harness::{Changed, ROOT, RUNNER, Stack};
 use nix::libc;
 use security::stage::{Perl, Stage};
 use security::{WEB, add_action, granted, stack};
 use serde_json::json;
+
+/// Signals that are ignored where sshd is started; it hands these on.
+const IGNORED: [i32; 4] = [libc::SIGUSR1, libc::SIGUSR2, libc::SIGXCPU, libc::SIGTSTP];
 
 /// What a program sees of itself in this file of /proc/self. It is no perl, which ignores a signal by itself.
 fn seen(stack: &Stack, file: &str, limits: &str) -> String {
@@ -59,6 +64,50 @@ fn fd_leak() {
     };
     assert_eq!(stdin, "/dev/null");
     assert!(stdout.starts_with("pipe:") && stderr.starts_with("pipe:") && stdout != stderr);
+}
+
+/// The sets of signals of a status.
+fn signals(text: &str) -> [(&'static str, u64); 5] {
+    ["SigPnd", "ShdPnd", "SigBlk", "SigIgn", "SigCgt"].map(|set| {
+        let mask = status(text, set).unwrap();
+        (set, u64::from_str_radix(mask, 16).unwrap())
+    })
+}
+
+/// Starts a target's sshd again, by a parent that ignores signals.
+fn start_deaf(stack: &mut Stack) -> Running {
+    let target = stack.target_mut(WEB).unwrap();
+    target.stop_sshd();
+    let mut sshd = target.command(ROOT, "/usr/bin/env");
+    sshd.arg(format!(
+        "--ignore-signal={}",
+        IGNORED.map(|signal| signal.to_string()).join(",")
+    ))
+    .args(["/usr/sbin/sshd", "-D", "-f", "/etc/ssh/sshd_config"]);
+    let sshd = Running::start("sshd", sshd).unwrap();
+    let up = || Ok(target.sshd_version().is_some());
+    wait_for("sshd", Duration::from_secs(10), up).unwrap();
+    sshd
+}
+
+/// REQ-MANIFEST-18
+#[test]
+fn signal_mask_inherited() {
+    let none = |text: &str| assert!(signals(text).iter().all(|(_, mask)| *mask == 0), "{text}");
+    none(&seen(&stack(), "status", ""));
+
+    // A stack of its own, because its sshd is another.
+    let mut stack = Stack::usual().unwrap();
+    let _sshd = start_deaf(&mut stack);
+    let executor = Stage::new(&stack).unwrap().executor().unwrap();
+    let ignored = u64::from_str_radix(executor.status("SigIgn").unwrap(), 16).unwrap();
+    let wanted: u64 = IGNORED.iter().map(|signal| 1 << (signal - 1)).sum();
+    assert_eq!(
+        ignored & wanted,
+        wanted,
+        "they do not come as far as agent-exec: {ignored:x}"
+    );
+    none(&seen(&stack, "status", ""));
 }
 
 /// REQ-MANIFEST-18
