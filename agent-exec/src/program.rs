@@ -62,6 +62,7 @@ pub(crate) fn no_input() -> io::Result<OwnedFd> {
 mod tests {
     use super::*;
     use std::io::Read as _;
+    use std::os::unix::fs::PermissionsExt as _;
 
     #[test]
     fn only_a_file_that_root_alone_can_change_and_that_takes_no_other_rights_is_run() {
@@ -104,6 +105,7 @@ mod tests {
     fn a_program_in_a_folder_that_others_may_write_is_not_opened() {
         let base = std::env::temp_dir().join(format!("writ-program-{}", std::process::id()));
         std::fs::create_dir_all(&base).unwrap();
+        std::fs::set_permissions(&base, std::fs::Permissions::from_mode(0o777)).unwrap();
         std::fs::copy("/usr/bin/env", base.join("env")).unwrap();
         let told = open(&base.join("env")).unwrap_err();
         std::os::unix::fs::symlink("/usr/bin/env", base.join("link")).unwrap();
