@@ -1,36 +1,39 @@
 //! The story of a call: who asks, what is open, what policy says, record, sign.
 //!
-//! Each step returns what the next one needs. This is the one story of a call; `enroll`, `init` and `start` are those of
-//! the other verbs, and no other file tells one. What widens a certificate comes from the configuration and from policy
+//! Each step returns what the next one needs. This is the one story of a call, told here as far as all calls share it; what
+//! is a task's alone is in `tasks`, what is one request's in `action`. `enroll`, `init` and `start` are the stories of the
+//! other verbs, and no other file tells one. What widens a certificate comes from the configuration and from policy
 //! under the relay's identity, never from the call.
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use catalogue::Target;
+use catalogue::{Catalogue, Target};
 use openssh::key::PublicKey;
+use serde_json::{Map, Value};
 use tracing::{error, info, warn};
-use wire::Risk;
 use wire::ids::{ActionName, Fingerprint, PersonName, TargetName, TaskId};
-use wire::limits::SKEW_S;
+use wire::{Requester, Risk, limits};
 
-use crate::call::{Credential, Description, OpenTask, Refused, RenewTask, Sketch};
+use crate::call::{Description, Refused, Sketch};
 use crate::certificate;
 use crate::config::{Config, Relay};
 use crate::error::{Error, chain};
 use crate::inventory::Shelf;
 use crate::issued::{Entry, Facts, Issued};
-use crate::policy::{Policy, Question, Verdict};
+use crate::policy::{Policy, PolicyError, Question, Verdict};
 use crate::random;
-use crate::record::{Issue, Occasion, Records, Refusal};
+use crate::record::{Covers, Issue, Records, Refusal};
 use crate::signer::Signer;
+
+mod action;
+mod tasks;
 
 /// The CA at work.
 pub struct Authority {
     config: Config,
     relays: Vec<Arc<Relay>>,
     policy: Policy,
-    reads: Vec<ActionName>,
+    catalogue: Catalogue,
     signer: Signer,
     host_ca: PublicKey,
     records: Records,
@@ -47,9 +50,9 @@ pub struct Parts {
     pub config: Config,
     /// Who may do what where.
     pub policy: Policy,
-    /// The read actions of its catalogue, sorted.
-    pub reads: Vec<ActionName>,
-    /// Signs task certificates.
+    /// What can be asked for.
+    pub catalogue: Catalogue,
+    /// Signs tasks' and actions' certificates.
     pub signer: Signer,
     /// Signs nothing here; told to relays.
     pub host_ca: PublicKey,
@@ -88,7 +91,7 @@ impl Authority {
         let Parts {
             config,
             policy,
-            reads,
+            catalogue,
             signer,
             host_ca,
             records,
@@ -102,7 +105,7 @@ impl Authority {
             config,
             relays,
             policy,
-            reads,
+            catalogue,
             signer,
             host_ca,
             records,
@@ -157,39 +160,21 @@ impl Authority {
         })
     }
 
-    /// Opens a task on a target, or joins one that is open there or elsewhere.
-    ///
-    /// # Errors
-    /// [`Refused`], recorded.
-    pub fn open_task(&self, peer: &Peer, call: &OpenTask) -> Result<Credential, Refused> {
-        self.try_open(peer, call)
-            .map_err(|error| self.refuse(peer, call.into(), error))
-    }
-
-    /// Certifies the same key of an open task again.
-    ///
-    /// # Errors
-    /// [`Refused`], recorded.
-    pub fn renew_task(&self, peer: &Peer, call: &RenewTask) -> Result<Credential, Refused> {
-        self.try_renew(peer, call)
-            .map_err(|error| self.refuse(peer, call.into(), error))
-    }
-
     /// Refuses a relay: one record, then the answer. Without the record the answer is that there is no log.
     pub fn refuse(&self, peer: &Peer, sketch: Sketch, error: Error) -> Refused {
-        warn!(relay = %peer.relay.name, code = %error.code(), why = chain(&error), "refused");
+        let message = chain(&error);
+        // Bounded: the text may repeat what was sent.
+        let why = wire::text::escaped(&message, limits::MESSAGE);
+        warn!(relay = %peer.relay.name, code = %error.code(), why, "refused");
         if matches!(error, Error::Log(_)) {
             // There is nowhere to record it; trying again would only hold up the next call.
             return Refused::of(&error);
         }
         let recorded = self.records.refused(Refusal {
             relay: peer.relay.name.clone(),
-            task_id: sketch.task_id,
-            requester: sketch.requester,
-            reason: sketch.reason,
-            target: sketch.target,
+            sketch,
             code: error.code(),
-            message: chain(&error),
+            message,
             policies: error.policies().to_vec(),
         });
         match recorded {
@@ -223,76 +208,45 @@ impl Authority {
         Ok(())
     }
 
-    fn try_open(&self, peer: &Peer, call: &OpenTask) -> Result<Credential, Error> {
-        let mut books = self.books();
-        let now = (self.clock)();
-        self.check_person(peer, &call.requester.person)?;
-        let target = find_target(peer, &mut books, &call.target)?;
-        books.issued.sweep(now);
-        let wanted = Facts {
-            requester: call.requester.clone(),
-            reason: call.reason.clone(),
-            relay: peer.relay.name.clone(),
-            opened: now,
-        };
-        let facts = books.issued.open(&call.task_id, &call.target, wanted)?;
-        self.issue(
-            books,
-            peer,
-            &target,
-            Wish {
-                occasion: Occasion::Open,
-                task_id: &call.task_id,
-                facts,
-                key: &call.key,
-                now,
-            },
-        )
+    /// A relay speaks for its own persons; one that nobody speaks for is told apart from another relay's.
+    fn check_person(&self, peer: &Peer, person: &PersonName) -> Result<(), Error> {
+        if peer.relay.persons.contains(person) {
+            Ok(())
+        } else if self.config.persons().contains(person) {
+            Err(Error::PersonNotOfThisRelay(person.clone()))
+        } else {
+            Err(Error::PersonUnmapped(person.clone()))
+        }
     }
 
-    fn try_renew(&self, peer: &Peer, call: &RenewTask) -> Result<Credential, Error> {
-        let mut books = self.books();
-        let now = (self.clock)();
-        let key = Fingerprint::of(&call.key);
-        let facts = books
-            .issued
-            .find(&call.task_id, &peer.relay.name, &call.target, &key, now)?;
-        self.check_person(peer, &facts.requester.person)?;
-        let target = find_target(peer, &mut books, &call.target)?;
-        self.issue(
-            books,
-            peer,
-            &target,
-            Wish {
-                occasion: Occasion::Renew,
-                task_id: &call.task_id,
-                facts,
-                key: &call.key,
-                now,
-            },
-        )
+    /// Asks policy about one action for one requester on one target; with arguments where one request is judged.
+    fn judge(&self, peer: &Peer, target: &Target, case: &Case<'_>) -> Result<Verdict, PolicyError> {
+        self.policy.judge(&Question {
+            person: &case.requester.person,
+            action: case.action,
+            risk: case.risk,
+            target: target.name(),
+            labels: target.labels(),
+            brain: case.requester.brain.as_str(),
+            proof: case.requester.proof.as_str(),
+            relay: &peer.relay.name,
+            args: case.args,
+        })
     }
 
-    /// From here on an opened task and a renewed one are the same: judge, record, note, sign.
-    fn issue(
-        &self,
-        mut books: MutexGuard<'_, Books>,
-        peer: &Peer,
-        target: &Target,
-        wish: Wish<'_>,
-    ) -> Result<Credential, Error> {
-        let (actions, policies) = self.judge(peer, target, &wish.facts)?;
+    /// What every certificate goes through once it was judged: recorded, noted, signed. The books come along, so that
+    /// what is open is still what was judged when the record is written.
+    fn certify(&self, mut books: MutexGuard<'_, Books>, peer: &Peer, wish: Wish<'_>) -> Result<(String, Issue), Error> {
         let issue = Issue {
-            occasion: wish.occasion,
             task_id: wish.task_id.clone(),
-            target: target.name().clone(),
+            target: wish.target.clone(),
             key: wish.key.clone(),
-            actions,
+            covers: wish.covers,
             policy: self.policy.digest().clone(),
-            policies,
+            policies: wish.policies,
             serial: random::serial()?,
-            valid_after: wish.now.saturating_sub(SKEW_S),
-            valid_before: (wish.now + self.config.task_lifetime_s).min(wish.facts.ends()),
+            valid_after: wish.now.saturating_sub(limits::SKEW_S),
+            valid_before: wish.until.min(wish.facts.ends()),
             ca: Fingerprint::of(self.signer.public()),
             facts: wish.facts,
         };
@@ -305,57 +259,11 @@ impl Authority {
         // Others may go on while this call waits for the disk: what is open is decided by what is written.
         drop(books);
         let recorded = written.settle()?;
-        let unsigned = certificate::task(recorded, &peer.relay.source_addresses, nonce)?;
+        let unsigned = certificate::user(recorded, &peer.relay.source_addresses, nonce)?;
         let certificate = self.signer.sign(unsigned)?;
 
-        info!(relay = %peer.relay.name, task = %wish.task_id, target = %target.name(), occasion = ?wish.occasion, "issued");
-        Ok(credential(certificate, issue, target))
-    }
-
-    /// A relay speaks for its own persons; one that nobody speaks for is told apart from another relay's.
-    fn check_person(&self, peer: &Peer, person: &PersonName) -> Result<(), Error> {
-        if peer.relay.persons.contains(person) {
-            Ok(())
-        } else if self.config.persons().contains(person) {
-            Err(Error::PersonNotOfThisRelay(person.clone()))
-        } else {
-            Err(Error::PersonUnmapped(person.clone()))
-        }
-    }
-
-    /// The read actions that policy allows without a look at arguments, and the policies that said so.
-    fn judge(&self, peer: &Peer, target: &Target, facts: &Facts) -> Result<(Vec<ActionName>, Vec<String>), Error> {
-        let mut actions = Vec::new();
-        let (mut allowed, mut denied) = (BTreeSet::new(), BTreeSet::new());
-        for action in self
-            .reads
-            .iter()
-            .filter(|action| !self.policy.is_about_arguments_of(action))
-        {
-            let verdict = self.policy.judge(&Question {
-                person: &facts.requester.person,
-                action,
-                risk: Risk::Read,
-                target: target.name(),
-                labels: target.labels(),
-                brain: facts.requester.brain.as_str(),
-                proof: facts.requester.proof.as_str(),
-                relay: &peer.relay.name,
-            })?;
-            match verdict {
-                Verdict::Allow(by) => {
-                    actions.push(action.clone());
-                    allowed.extend(by);
-                }
-                Verdict::Deny(by) => denied.extend(by),
-            }
-        }
-        if actions.is_empty() {
-            return Err(Error::PolicyDenied {
-                by: denied.into_iter().collect(),
-            });
-        }
-        Ok((actions, allowed.into_iter().collect()))
+        info!(relay = %peer.relay.name, task = %issue.task_id, target = %issue.target, covers = %issue.covers, "issued");
+        Ok((certificate, issue))
     }
 
     fn books(&self) -> MutexGuard<'_, Books> {
@@ -364,13 +272,33 @@ impl Authority {
     }
 }
 
-/// What opening and renewing have in common.
+/// What policy is asked about.
+struct Case<'a> {
+    requester: &'a Requester,
+    action: &'a ActionName,
+    risk: Risk,
+    args: Option<&'a Map<String, Value>>,
+}
+
+/// A certificate that was judged and may be made.
 struct Wish<'a> {
-    occasion: Occasion,
     task_id: &'a TaskId,
     facts: Facts,
+    target: &'a TargetName,
     key: &'a PublicKey,
+    covers: Covers,
+    policies: Vec<String>,
     now: u64,
+    /// When it ends, unless the task ends before.
+    until: u64,
+}
+
+/// The read actions of a catalogue, sorted.
+pub(crate) fn reads(catalogue: &Catalogue) -> impl Iterator<Item = &ActionName> {
+    catalogue
+        .iter()
+        .filter(|(_, entry)| entry.manifest().risk() == Risk::Read)
+        .map(|(name, _)| name)
 }
 
 fn find_target(peer: &Peer, books: &mut Books, name: &TargetName) -> Result<Target, Error> {
@@ -390,18 +318,5 @@ fn entry_of(issue: &Issue) -> Entry {
         facts: issue.facts.clone(),
         target: issue.target.clone(),
         key: Fingerprint::of(&issue.key),
-    }
-}
-
-fn credential(certificate: String, issue: Issue, target: &Target) -> Credential {
-    Credential {
-        certificate,
-        valid_after: issue.valid_after,
-        valid_before: issue.valid_before,
-        receipt_key: target.receipt_key().to_openssh(),
-        actions: issue.actions,
-        policy: issue.policy,
-        opened: issue.facts.opened,
-        ends: issue.facts.ends(),
     }
 }

@@ -1,8 +1,8 @@
 //! What a relay asks for and what it gets: checked values, no wire types.
 
 use openssh::key::PublicKey;
-use wire::ids::{ActionName, Digest, Head, PersonName, Reason, RelayName, TargetName, TaskId};
-use wire::{Code, Requester};
+use wire::ids::{ActionName, Digest, Head, PersonName, Reason, RelayName, RequestId, TargetName, TaskId};
+use wire::{Code, Payload, Requester, strict};
 
 use crate::error::Error;
 
@@ -32,6 +32,53 @@ pub struct RenewTask {
     pub key: PublicKey,
 }
 
+/// A certificate for one request of an open task.
+#[derive(Debug, Clone)]
+pub struct AuthorizeAction {
+    /// The request.
+    pub asked: Asked,
+    /// The key that was certified for the task, and signs the request.
+    pub key: PublicKey,
+}
+
+/// A request's bytes, read and hashed in one step: the digest that is signed is that of the bytes that were judged.
+///
+/// ```compile_fail,E0451
+/// // No digest can be put beside a payload that it is not of.
+/// fn swap(payload: wire::Payload, sha256: wire::ids::Digest) -> ca::call::Asked {
+///     ca::call::Asked { payload, sha256 }
+/// }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Asked {
+    payload: Payload,
+    sha256: Digest,
+}
+
+impl Asked {
+    /// Reads the bytes that the task's key signs for the target.
+    ///
+    /// # Errors
+    /// Any [`strict::Error`].
+    pub fn read(bytes: &[u8]) -> Result<Self, strict::Error> {
+        Ok(Self {
+            payload: Payload::parse(bytes)?,
+            sha256: Digest::of(bytes),
+        })
+    }
+
+    /// What they say.
+    pub fn payload(&self) -> &Payload {
+        &self.payload
+    }
+
+    /// Their SHA-256.
+    #[must_use]
+    pub fn sha256(&self) -> &Digest {
+        &self.sha256
+    }
+}
+
 /// A task certificate and what goes with it.
 #[derive(Debug, Clone)]
 pub struct Credential {
@@ -51,6 +98,23 @@ pub struct Credential {
     pub opened: u64,
     /// First second after the task.
     pub ends: u64,
+}
+
+/// An action certificate and what goes with it.
+#[derive(Debug, Clone)]
+pub struct ActionCredential {
+    /// OpenSSH text, without a comment.
+    pub certificate: String,
+    /// First second of validity, Unix time.
+    pub valid_after: u64,
+    /// First second after it.
+    pub valid_before: u64,
+    /// The policy that decided.
+    pub policy: Digest,
+    /// How many approvals the grant demands.
+    pub approvals: u8,
+    /// The policies that allowed it, sorted.
+    pub policies: Vec<String>,
 }
 
 /// Who the CA is, and what it thinks of the caller.
@@ -87,6 +151,12 @@ pub struct Sketch {
     pub reason: Option<Reason>,
     /// Where.
     pub target: Option<TargetName>,
+    /// Which request.
+    pub request_id: Option<RequestId>,
+    /// The hash of its bytes, also of bytes that are no request.
+    pub request_sha256: Option<Digest>,
+    /// What.
+    pub action: Option<ActionName>,
 }
 
 impl From<&OpenTask> for Sketch {
@@ -96,6 +166,7 @@ impl From<&OpenTask> for Sketch {
             requester: Some(call.requester.clone()),
             reason: Some(call.reason.clone()),
             target: Some(call.target.clone()),
+            ..Self::default()
         }
     }
 }
@@ -106,6 +177,21 @@ impl From<&RenewTask> for Sketch {
             task_id: Some(call.task_id.clone()),
             target: Some(call.target.clone()),
             ..Self::default()
+        }
+    }
+}
+
+impl From<&Asked> for Sketch {
+    fn from(asked: &Asked) -> Self {
+        let payload = asked.payload();
+        Self {
+            task_id: Some(payload.task_id.clone()),
+            requester: Some(payload.requester.clone()),
+            reason: Some(payload.reason.clone()),
+            target: Some(payload.target.clone()),
+            request_id: Some(payload.request_id.clone()),
+            request_sha256: Some(asked.sha256().clone()),
+            action: Some(payload.action.clone()),
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use ssh_key::certificate::{Builder, CertType};
 use wire::ids::RelayName;
-use wire::{FORCE_COMMAND, GRANT_EXTENSION, Grant, GrantWitness, Kind, VERSION, limits};
+use wire::{FORCE_COMMAND, GRANT_EXTENSION, Grant, GrantWitness, VERSION, limits};
 
 use crate::config::Cidr;
 use crate::record::{Enrolment, Issue, Recorded};
@@ -58,7 +58,7 @@ pub enum LayoutError {
 /// is recorded. The head is not known yet; the longest possible one is assumed.
 ///
 /// # Errors
-/// [`LayoutError::GrantTooLong`], or any other reason for which [`task`] would fail on its grant.
+/// [`LayoutError::GrantTooLong`], or any other reason for which [`user`] would fail on its grant.
 pub fn check_grant(issue: &Issue) -> Result<(), LayoutError> {
     let longest = wire::Head {
         log: wire::ids::LogId::of_genesis(b""),
@@ -69,11 +69,12 @@ pub fn check_grant(issue: &Issue) -> Result<(), LayoutError> {
     grant_text(issue, longest).map(drop)
 }
 
-/// Lays out a task certificate: logs in to one target as its principal, runs the forced command, carries the grant.
+/// Lays out a user certificate: a task's logs in to one target as its principal, an action's nowhere, since no target has
+/// its principal's name. Both run nothing but the forced command and carry their grant.
 ///
 /// # Errors
 /// [`LayoutError`].
-pub fn task(recorded: Recorded<Issue>, source: &[Cidr], nonce: [u8; NONCE_BYTES]) -> Result<Unsigned, LayoutError> {
+pub fn user(recorded: Recorded<Issue>, source: &[Cidr], nonce: [u8; NONCE_BYTES]) -> Result<Unsigned, LayoutError> {
     let (issue, head) = recorded.into_parts();
     let grant = grant_text(&issue, head)?;
     let source: Vec<String> = source.iter().map(Cidr::to_string).collect();
@@ -82,7 +83,7 @@ pub fn task(recorded: Recorded<Issue>, source: &[Cidr], nonce: [u8; NONCE_BYTES]
     builder.serial(issue.serial)?;
     builder.key_id(issue.task_id.as_str())?;
     // A name of the wire cannot hold a comma, which older sshd would read as two principals.
-    builder.valid_principal(issue.target.as_str())?;
+    builder.valid_principal(issue.covers.kind().principal(&issue.target))?;
     builder.critical_option("force-command", FORCE_COMMAND)?;
     builder.critical_option("source-address", source.join(","))?;
     builder.extension(GRANT_EXTENSION, grant)?;
@@ -107,21 +108,23 @@ pub fn host(recorded: Recorded<Enrolment>, nonce: [u8; NONCE_BYTES]) -> Result<U
 /// The exact bytes that go into the certificate, read back as a target will read them.
 fn grant_text(issue: &Issue, head: wire::Head) -> Result<String, LayoutError> {
     let relay: RelayName = issue.facts.relay.clone();
+    let pinned = issue.covers.pinned();
     let text = serde_json::to_string(&Grant {
         v: VERSION,
-        kind: Kind::Task,
+        kind: issue.covers.kind(),
         task_id: issue.task_id.clone(),
         opened: issue.facts.opened,
         requester: issue.facts.requester.clone(),
         relay,
         target: issue.target.clone(),
-        actions: issue.actions.clone(),
+        actions: issue.covers.actions(),
         policy: issue.policy.clone(),
         witness: GrantWitness { ca: head, target: None },
-        request_sha256: None,
-        manifest: None,
-        approvals: None,
-        krl: None,
+        request_sha256: pinned.map(|pinned| pinned.request_sha256.clone()),
+        manifest: pinned.map(|pinned| pinned.manifest.clone()),
+        approvals: pinned.map(|pinned| pinned.approvals),
+        // There is no revocation list to have yet.
+        krl: pinned.map(|_| 0),
     })?;
     if text.len() > limits::GRANT {
         return Err(LayoutError::GrantTooLong { got: text.len() });

@@ -2,9 +2,10 @@
 
 use grpc::v1;
 use openssh::key::PublicKey;
+use wire::ids::Digest;
 use wire::{Proof, Requester};
 
-use crate::call::{Credential, Description, OpenTask, RenewTask, Sketch};
+use crate::call::{ActionCredential, Asked, AuthorizeAction, Credential, Description, OpenTask, RenewTask, Sketch};
 use crate::error::Error;
 
 /// Checks every field of a call that opens a task.
@@ -33,6 +34,17 @@ pub fn renew_task(call: &v1::RenewTaskRequest) -> Result<RenewTask, Error> {
     })
 }
 
+/// Reads the request of a call that wants it authorized, and checks the key.
+///
+/// # Errors
+/// [`Error::Payload`] or [`Error::Malformed`].
+pub fn authorize_action(call: &v1::AuthorizeActionRequest) -> Result<AuthorizeAction, Error> {
+    Ok(AuthorizeAction {
+        asked: Asked::read(&call.payload).map_err(Error::Payload)?,
+        key: key(&call.public_key)?,
+    })
+}
+
 /// What can be read of a call that is refused for its shape.
 #[must_use]
 pub fn sketch_of_open(call: &v1::OpenTaskRequest) -> Sketch {
@@ -41,6 +53,7 @@ pub fn sketch_of_open(call: &v1::OpenTaskRequest) -> Sketch {
         requester: requester(call).ok(),
         reason: call.reason.parse().ok(),
         target: call.target.parse().ok(),
+        ..Sketch::default()
     }
 }
 
@@ -51,6 +64,18 @@ pub fn sketch_of_renew(call: &v1::RenewTaskRequest) -> Sketch {
         task_id: call.task_id.parse().ok(),
         target: call.target.parse().ok(),
         ..Sketch::default()
+    }
+}
+
+/// What can be read of a request that is refused for its shape: at least which bytes it was.
+#[must_use]
+pub fn sketch_of_authorize(call: &v1::AuthorizeActionRequest) -> Sketch {
+    match Asked::read(&call.payload) {
+        Ok(asked) => Sketch::from(&asked),
+        Err(_) => Sketch {
+            request_sha256: Some(Digest::of(&call.payload)),
+            ..Sketch::default()
+        },
     }
 }
 
@@ -74,6 +99,19 @@ pub fn credential(credential: Credential) -> v1::TaskCertificate {
         policy: credential.policy.into(),
         opened: seconds(credential.opened),
         ends: seconds(credential.ends),
+    }
+}
+
+/// An action's credential as the relay gets it.
+#[must_use]
+pub fn action_credential(credential: ActionCredential) -> v1::ActionCertificate {
+    v1::ActionCertificate {
+        certificate: credential.certificate,
+        valid_after: seconds(credential.valid_after),
+        valid_before: seconds(credential.valid_before),
+        policy: credential.policy.into(),
+        approvals: credential.approvals.into(),
+        policies: credential.policies,
     }
 }
 

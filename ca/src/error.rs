@@ -2,8 +2,9 @@
 //!
 //! Two faces: the Code and this text go to the relay; the chain of causes goes to the operator's log and the record.
 
-use wire::Code;
-use wire::ids::{PersonName, TargetName, TaskId};
+use catalogue::ArgFault;
+use wire::ids::{ActionName, PersonName, TargetName, TaskId};
+use wire::{Code, strict};
 
 use crate::certificate::LayoutError;
 use crate::inventory::ShelfError;
@@ -23,6 +24,12 @@ pub enum Error {
         /// What is wrong with it.
         what: String,
     },
+    /// The bytes are no payload.
+    #[error("read the payload: failed to {0}")]
+    Payload(strict::Error),
+    /// The request's arguments are not those of the action.
+    #[error("accept the arguments: {}", listed(.0))]
+    Arguments(Vec<ArgFault>),
     /// More bytes than any call has.
     #[error("read a message of more than {max} bytes")]
     TooLong {
@@ -35,6 +42,15 @@ pub enum Error {
     /// No relay of the configuration speaks for this person.
     #[error("find out who {0} is: no relay may speak for this person")]
     PersonUnmapped(PersonName),
+    /// Not in the CA's catalogue.
+    #[error("find the action {0} in the CA's catalogue")]
+    UnknownAction(ActionName),
+    /// The action has no dry run.
+    #[error("show what {0} would do: it has no dry run")]
+    NoDryRun(ActionName),
+    /// The request ended so many seconds ago.
+    #[error("authorize a request that expired {0} s ago")]
+    RequestExpired(u64),
     /// Not in the CA's inventory.
     #[error("find the target {0} in the CA's inventory")]
     UnknownTarget(TargetName),
@@ -58,12 +74,14 @@ pub enum Error {
     /// The task is open with other facts than those of the call.
     #[error("accept another {0} for a task that is open")]
     TaskMismatch(&'static str),
-    /// A renewal for a key that was not certified for this task on this target.
-    #[error("renew for another key than the task's on this target")]
+    /// A renewal or a request for a key that was not certified for this task on this target.
+    #[error("accept another key than the task's on this target")]
     KeyMismatch,
-    /// No action is left that policy allows.
-    #[error("find a policy that allows any read action there{}", if by.is_empty() { String::new() } else { format!(": denied by {}", by.join(", ")) })]
+    /// Policy does not allow the action, or no read action is left that it allows.
+    #[error("find a policy that allows {} there{}", action.as_ref().map_or("any read action", ActionName::as_str), if by.is_empty() { String::new() } else { format!(": denied by {}", by.join(", ")) })]
     PolicyDenied {
+        /// The one that was asked for, if one was.
+        action: Option<ActionName>,
         /// The policies that forbade, if any did.
         by: Vec<String>,
     },
@@ -76,7 +94,20 @@ pub enum Error {
     #[error("recognise the relay: uid {} is not in the CA's configuration", .0.map_or("unknown".to_owned(), |uid| uid.to_string()))]
     Stranger(Option<u32>),
 
+    /// The request is somebody else's than the task.
+    #[error("match the requester with the task's")]
+    RequesterMismatch,
+    /// The request is meant for another host of that name.
+    #[error("recognise {0} in the request: it names another receipt key")]
+    WrongTarget(TargetName),
+    /// The request would be valid for so many seconds.
+    #[error("accept a request that expires in {0} s")]
+    ExpiresTooFar(u64),
+
     // Us and the machine.
+    /// The relay's manifest of the action is not the CA's.
+    #[error("recognise the manifest of {0}: it is not that of the CA's catalogue")]
+    ManifestChanged(ActionName),
     /// The certificate cannot be laid out: the configuration gives one task more actions than fit.
     #[error("lay the certificate out: failed to {0}")]
     Layout(#[from] LayoutError),
@@ -102,10 +133,15 @@ impl Error {
     #[must_use]
     pub fn code(&self) -> Code {
         match self {
-            Self::Malformed { .. } => Code::ArgumentsInvalid,
+            Self::Malformed { .. } | Self::Arguments(_) => Code::ArgumentsInvalid,
+            Self::Payload(strict::Error::Version(_)) => Code::VersionUnsupported,
+            Self::Payload(strict::Error::TooLong { .. } | strict::Error::Malformed(_)) => Code::PayloadMalformed,
             Self::TooLong { .. } => Code::MessageTooLong,
             Self::NoCall(_) => Code::ProtocolError,
             Self::PersonUnmapped(_) => Code::PersonUnmapped,
+            Self::UnknownAction(_) => Code::UnknownAction,
+            Self::NoDryRun(_) => Code::ModeUnsupported,
+            Self::RequestExpired(_) => Code::RequestExpired,
             Self::UnknownTarget(_) => Code::UnknownTarget,
             Self::UnknownTask(_) => Code::UnknownTask,
             Self::TaskEnded(_) => Code::TaskEnded,
@@ -117,6 +153,10 @@ impl Error {
             Self::PolicyDenied { .. } => Code::PolicyDenied,
             Self::PolicyError(_) => Code::PolicyError,
             Self::Stranger(_) => Code::RelayUnknown,
+            Self::RequesterMismatch => Code::RequesterMismatch,
+            Self::WrongTarget(_) => Code::WrongTarget,
+            Self::ExpiresTooFar(_) => Code::ExpiresTooFar,
+            Self::ManifestChanged(_) => Code::ManifestChanged,
             Self::Layout(_) | Self::Inventory(_) => Code::ConfigInvalid,
             Self::Log(_) => Code::LogUnavailable,
             Self::Random(_) | Self::Sign(_) | Self::Lost => Code::Internal,
@@ -127,11 +167,15 @@ impl Error {
     #[must_use]
     pub fn policies(&self) -> &[String] {
         match self {
-            Self::PolicyDenied { by } => by,
+            Self::PolicyDenied { by, .. } => by,
             Self::PolicyError(error) => &error.policies,
             _ => &[],
         }
     }
+}
+
+fn listed(faults: &[ArgFault]) -> String {
+    faults.iter().map(ArgFault::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// What failed and why on one line: "failed to …", with every cause.

@@ -7,8 +7,8 @@
 //! - `principal`: `Person::"alice"`, in `Group::"persons"` as every person of the configuration is;
 //! - `action`: `Action::"tail_log"`, an entity without parents;
 //! - `resource`: `Target::"web-1"` with the attribute `labels`, a record of strings from the CA's inventory;
-//! - `context`: `brain`, `proof`, `relay`, `risk`, strings. `args` is reserved for judging one request's arguments: an
-//!   action for which some policy mentions it is never part of a task's grant.
+//! - `context`: `brain`, `proof`, `relay`, `risk`, strings; and `args`, a record, where one request is judged. An action for
+//!   which some policy mentions `args` is never part of a task's grant.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -16,7 +16,7 @@ use cedar_policy::{
     ActionConstraint, Authorizer, Context, Decision, Entities, Entity, EntityId, EntityTypeName, EntityUid, PolicyId,
     PolicySet, Request, RestrictedExpression,
 };
-use serde_json::Value;
+use serde_json::{Map, Value};
 use wire::Risk;
 use wire::ids::{ActionName, Digest, PersonName, RelayName, TargetName};
 
@@ -58,6 +58,8 @@ pub struct Question<'a> {
     pub proof: &'a str,
     /// Which relay asks.
     pub relay: &'a RelayName,
+    /// All arguments of the one request that is judged; absent where the question is about every request of the action.
+    pub args: Option<&'a Map<String, Value>>,
 }
 
 /// The answer, with the names of the policies that decided (sorted; none when nothing permits).
@@ -222,7 +224,7 @@ impl Question<'_> {
             None,
         )
         .map_err(|e| e.to_string())?;
-        let context = Context::from_pairs([
+        let mut context = vec![
             (
                 "brain".to_owned(),
                 RestrictedExpression::new_string(self.brain.to_owned()),
@@ -239,11 +241,39 @@ impl Question<'_> {
                 "risk".to_owned(),
                 RestrictedExpression::new_string(self.risk.as_str().to_owned()),
             ),
-        ])
-        .map_err(|e| e.to_string())?;
+        ];
+        if let Some(args) = self.args {
+            context.push(("args".to_owned(), record(args)?));
+        }
+        let context = Context::from_pairs(context).map_err(|e| e.to_string())?;
         let request = Request::new(person, action, target, context, None).map_err(|e| e.to_string())?;
         Ok((request, entities))
     }
+}
+
+/// Arguments as Cedar sees them: text, whole numbers, booleans and records as they are, a list as the set of its items.
+/// Built value by value: Cedar's own reader of JSON would take some objects for entities and extensions.
+fn record(args: &Map<String, Value>) -> Result<RestrictedExpression, String> {
+    let fields: Result<Vec<_>, String> = args
+        .iter()
+        .map(|(name, value)| Ok((name.clone(), expression(value)?)))
+        .collect();
+    RestrictedExpression::new_record(fields?).map_err(|e| e.to_string())
+}
+
+fn expression(value: &Value) -> Result<RestrictedExpression, String> {
+    Ok(match value {
+        Value::Bool(value) => RestrictedExpression::new_bool(*value),
+        Value::String(text) => RestrictedExpression::new_string(text.clone()),
+        Value::Number(number) => {
+            RestrictedExpression::new_long(number.as_i64().ok_or("an argument that is no whole number")?)
+        }
+        Value::Array(items) => {
+            RestrictedExpression::new_set(items.iter().map(expression).collect::<Result<Vec<_>, _>>()?)
+        }
+        Value::Object(fields) => record(fields)?,
+        Value::Null => return Err("an argument that is null".to_owned()),
+    })
 }
 
 fn entity(kind: &str, name: &str) -> Option<EntityUid> {
@@ -297,6 +327,7 @@ mod tests {
             brain: "claude",
             proof: "relay",
             relay: &"relay-1".parse().unwrap(),
+            args: None,
         })
     }
 

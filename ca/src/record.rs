@@ -3,16 +3,18 @@
 //! [`Recorded`] is made here and nowhere else, after the record is durable. A certificate is laid out from it, so the
 //! log is never younger than a signature and never says something else.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use audit::{Cert, Decision, Draft, Event, Log, Own, Pending, Record, Strangers, Tier, Who};
+use audit::{Cert, Decision, Draft, Event, Log, Own, Pending, Record, Strangers, Tier, Who, Witness};
 use openssh::key::PublicKey;
-use wire::ids::{ActionName, Digest, Fingerprint, Head, Reason, RelayName, Serial, TargetName, TaskId};
-use wire::{Code, Requester};
+use wire::ids::{ActionName, Digest, Fingerprint, Head, RelayName, RequestId, Serial, TargetName, TaskId};
+use wire::{Code, Kind, Mode, Risk};
 
+use crate::call::Sketch;
 use crate::issued::{Entry, Facts};
 
 /// Longest text in a record, in bytes; what is beyond is cut.
@@ -92,21 +94,92 @@ pub enum Occasion {
     Renew,
 }
 
-/// A task certificate that is to be signed.
+/// What a certificate covers, which is also what kind of certificate it is.
+#[derive(Debug, Clone)]
+pub enum Covers {
+    /// A task: these read actions, strictly sorted.
+    Reads {
+        /// Opened or renewed.
+        occasion: Occasion,
+        /// What the grant lists.
+        actions: Vec<ActionName>,
+    },
+    /// One request of a task.
+    Request(Box<Pinned>),
+}
+
+/// The one request that an action certificate covers, and what it was judged by.
+#[derive(Debug, Clone)]
+pub struct Pinned {
+    /// Its id.
+    pub request_id: RequestId,
+    /// SHA-256 of its bytes.
+    pub request_sha256: Digest,
+    /// What it asks for.
+    pub action: ActionName,
+    /// To do it, or to show it.
+    pub mode: Mode,
+    /// What that risks, by the CA's copy of the manifest.
+    pub risk: Risk,
+    /// SHA-256 of that copy.
+    pub manifest: Digest,
+    /// How many approvals the grant demands.
+    pub approvals: u8,
+    /// The head of the relay's log that the request names.
+    pub relay: Head,
+}
+
+impl fmt::Display for Covers {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reads { actions, .. } => write!(out, "{} read actions", actions.len()),
+            Self::Request(pinned) => write!(out, "{} in {}", pinned.action, pinned.request_id),
+        }
+    }
+}
+
+impl Covers {
+    /// The kind of the grant.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Reads { .. } => Kind::Task,
+            Self::Request(_) => Kind::Action,
+        }
+    }
+
+    /// What the grant lists.
+    #[must_use]
+    pub fn actions(&self) -> Vec<ActionName> {
+        match self {
+            Self::Reads { actions, .. } => actions.clone(),
+            Self::Request(pinned) => vec![pinned.action.clone()],
+        }
+    }
+
+    /// The request that the grant pins, if it pins one.
+    #[must_use]
+    pub fn pinned(&self) -> Option<&Pinned> {
+        match self {
+            Self::Reads { .. } => None,
+            Self::Request(pinned) => Some(pinned),
+        }
+    }
+}
+
+/// A task's or an action's certificate that is to be signed.
 #[derive(Debug, Clone)]
 pub struct Issue {
-    /// Opened or renewed.
-    pub occasion: Occasion,
     /// The task; becomes the key id.
     pub task_id: TaskId,
     /// Its facts.
     pub facts: Facts,
-    /// Where; becomes the principal.
+    /// Where; the principal is made of it.
     pub target: TargetName,
     /// The key that is certified.
     pub key: PublicKey,
-    /// What the grant lists, strictly sorted.
-    pub actions: Vec<ActionName>,
+    /// What it is good for.
+    pub covers: Covers,
     /// Digest of the policy in force.
     pub policy: Digest,
     /// The policies that decided.
@@ -145,14 +218,8 @@ pub struct Enrolment {
 pub struct Refusal {
     /// Who asked.
     pub relay: RelayName,
-    /// The task.
-    pub task_id: Option<TaskId>,
-    /// For whom.
-    pub requester: Option<Requester>,
-    /// Why.
-    pub reason: Option<Reason>,
-    /// Where.
-    pub target: Option<TargetName>,
+    /// For what.
+    pub sketch: Sketch,
     /// Why it was refused.
     pub code: Code,
     /// The same for people.
@@ -180,15 +247,11 @@ impl Records {
         })
     }
 
-    /// Writes that a task certificate is about to be signed.
+    /// Writes that a task's or an action's certificate is about to be signed.
     ///
     /// # Errors
     /// [`audit::Error`]; then nothing may be signed.
     pub fn issue(&self, issue: Issue) -> Result<Written<Issue>, audit::Error> {
-        let event = match issue.occasion {
-            Occasion::Open => Event::Issue,
-            Occasion::Renew => Event::Renew,
-        };
         let pending = self.pen().log.write(&Draft {
             task_id: Some(issue.task_id.clone()),
             requester: Some(issue.facts.requester.clone()),
@@ -196,7 +259,6 @@ impl Records {
             relay: Some(issue.facts.relay.clone()),
             opened: Some(issue.facts.opened),
             target: Some(issue.target.clone()),
-            actions: Some(issue.actions.clone()),
             decision: Some(Decision::Allow),
             policy: Some(first(&issue.policies)),
             cert: Some(Cert {
@@ -206,7 +268,7 @@ impl Records {
                 key: Some(Fingerprint::of(&issue.key)),
                 valid_before: Some(issue.valid_before),
             }),
-            ..Draft::new(event)
+            ..about(&issue.covers)
         })?;
         Ok(Written {
             subject: issue,
@@ -244,12 +306,16 @@ impl Records {
     /// # Errors
     /// [`audit::Error`].
     pub fn refused(&self, refusal: Refusal) -> Result<Head, audit::Error> {
+        let sketch = refusal.sketch;
         self.append(&Draft {
-            task_id: refusal.task_id,
-            requester: refusal.requester,
-            reason: refusal.reason,
+            task_id: sketch.task_id,
+            request_id: sketch.request_id,
+            request_sha256: sketch.request_sha256,
+            requester: sketch.requester,
+            reason: sketch.reason,
             relay: Some(refusal.relay),
-            target: refusal.target,
+            target: sketch.target,
+            action: sketch.action,
             decision: Some(Decision::Deny),
             status: Some(wire::Status::Refused),
             code: Some(refusal.code),
@@ -303,6 +369,32 @@ impl Records {
     fn pen(&self) -> MutexGuard<'_, Pen> {
         // After a panic elsewhere the log itself is whole: it finds its end anew.
         self.pen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a record says of what a certificate covers.
+fn about(covers: &Covers) -> Draft {
+    match covers {
+        Covers::Reads { occasion, actions } => Draft {
+            actions: Some(actions.clone()),
+            ..Draft::new(match occasion {
+                Occasion::Open => Event::Issue,
+                Occasion::Renew => Event::Renew,
+            })
+        },
+        Covers::Request(pinned) => Draft {
+            request_id: Some(pinned.request_id.clone()),
+            request_sha256: Some(pinned.request_sha256.clone()),
+            action: Some(pinned.action.clone()),
+            mode: Some(pinned.mode),
+            risk: Some(pinned.risk),
+            manifest: Some(pinned.manifest.clone()),
+            witness: Some(Witness {
+                relay: Some(pinned.relay.clone()),
+                ..Witness::default()
+            }),
+            ..Draft::new(Event::Authorize)
+        },
     }
 }
 

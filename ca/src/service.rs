@@ -21,16 +21,16 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Response, Status};
-use wire::Code;
 use wire::code::Fault;
+use wire::{Code, limits};
 
 use crate::authority::{Authority, Peer};
 use crate::call::{Refused, Sketch};
 use crate::convert;
 use crate::error::Error;
 
-/// Longest message that is read, in bytes; an honest one has less than 2,000.
-const MESSAGE_BYTES: usize = 16 * 1024;
+/// Longest message that is read, in bytes: room for a whole payload and a key beside it.
+const MESSAGE_BYTES: usize = limits::PAYLOAD + 4 * 1024;
 
 /// Most calls at a time on one connection.
 const CALLS: usize = 64;
@@ -142,6 +142,20 @@ impl Ca for Door {
             .await?;
         Ok(Response::new(convert::credential(credential)))
     }
+
+    async fn authorize_action(
+        &self,
+        request: Request<v1::AuthorizeActionRequest>,
+    ) -> Result<Response<v1::ActionCertificate>, Status> {
+        let (peer, call) = self.enter(request)?;
+        let credential = self
+            .ask(move |authority| match convert::authorize_action(&call) {
+                Ok(call) => authority.authorize_action(&peer, &call),
+                Err(error) => Err(authority.refuse(&peer, convert::sketch_of_authorize(&call), error)),
+            })
+            .await?;
+        Ok(Response::new(convert::action_credential(credential)))
+    }
 }
 
 impl Door {
@@ -225,9 +239,10 @@ fn unnamed_refusal<B>(response: &http::Response<B>) -> Option<Error> {
     })
 }
 
-/// A refusal as gRPC says it: the nearest of its codes, and ours beside it.
+/// A refusal as gRPC says it: the nearest of its codes, and ours beside it. The text may repeat what was sent: it is cut,
+/// because a header has less room than a message.
 fn status(refused: &Refused) -> Status {
-    let message = wire::text::ascii(&refused.message);
+    let message = wire::text::escaped(&refused.message, limits::MESSAGE);
     let mut status = Status::new(grpc_code(refused.code), message.clone());
     let entries = [(grpc::CODE, refused.code.as_str()), (grpc::MESSAGE, message.as_str())];
     for (key, text) in entries {

@@ -13,10 +13,8 @@ use audit::Event;
 use catalogue::Catalogue;
 use nix::unistd::{AccessFlags, access, geteuid, gethostname, getuid};
 use tokio::net::UnixListener;
-use wire::Risk;
-use wire::ids::ActionName;
 
-use crate::authority::{Authority, Clock, Parts};
+use crate::authority::{self, Authority, Clock, Parts};
 use crate::config::{Config, Targets};
 use crate::error::{Error, told};
 use crate::inventory::Shelf;
@@ -100,7 +98,7 @@ pub fn load(config: Config, clock: Clock) -> Result<Loaded, Vec<String>> {
         ));
     }
     let policy = keep(load_policy(&config.policy), &mut faults);
-    let reads = keep(load_reads(&config.catalogue_dir), &mut faults);
+    let catalogue = keep(load_catalogue(&config.catalogue_dir), &mut faults);
     let mut shelf = Shelf::new(&config.inventory);
     match shelf.current() {
         Ok(inventory) => {
@@ -125,7 +123,10 @@ pub fn load(config: Config, clock: Clock) -> Result<Loaded, Vec<String>> {
             config.policy.display()
         ));
     }
-    if reads.as_ref().is_some_and(Vec::is_empty) {
+    if catalogue
+        .as_ref()
+        .is_some_and(|all| authority::reads(all).next().is_none())
+    {
         notices.push(format!(
             "{}: no read action in it, so no task can be opened",
             config.catalogue_dir.display()
@@ -138,13 +139,13 @@ pub fn load(config: Config, clock: Clock) -> Result<Loaded, Vec<String>> {
         None
     };
 
-    match (task_ca, host_ca, policy, reads, log) {
-        (Some(signer), Some(host_ca), Some(policy), Some(reads), Some((records, issued))) if faults.is_empty() => {
+    match (task_ca, host_ca, policy, catalogue, log) {
+        (Some(signer), Some(host_ca), Some(policy), Some(catalogue), Some((records, issued))) if faults.is_empty() => {
             let host_ca = host_ca.public().clone();
             let parts = Parts {
                 config,
                 policy,
-                reads,
+                catalogue,
                 signer,
                 host_ca,
                 records,
@@ -244,13 +245,8 @@ fn load_policy(path: &Path) -> Result<Policy, Vec<String>> {
     Policy::parse(&bytes).map_err(|faults| each("accept the policy", path, &faults))
 }
 
-fn load_reads(dir: &Path) -> Result<Vec<ActionName>, Vec<String>> {
-    let catalogue = Catalogue::load(dir).map_err(|faults| each("accept the catalogue", dir, &faults))?;
-    Ok(catalogue
-        .iter()
-        .filter(|(_, entry)| entry.manifest().risk() == Risk::Read)
-        .map(|(name, _)| name.clone())
-        .collect())
+fn load_catalogue(dir: &Path) -> Result<Catalogue, Vec<String>> {
+    Catalogue::load(dir).map_err(|faults| each("accept the catalogue", dir, &faults))
 }
 
 /// One line for each fault of a file.

@@ -104,6 +104,8 @@ pub enum Event {
     Issue,
     /// The CA decided to sign another certificate for the same task and key.
     Renew,
+    /// The CA decided to sign a certificate for one request. Older than the certificate, and so than the effect.
+    Authorize,
     /// The relay hands a request to a target.
     Request,
     /// The relay got the answer to a request, or knows that it got none.
@@ -294,6 +296,7 @@ impl Event {
             Self::Close => "close",
             Self::Issue => "issue",
             Self::Renew => "renew",
+            Self::Authorize => "authorize",
             Self::Request => "request",
             Self::Outcome => "outcome",
             Self::Intent => "intent",

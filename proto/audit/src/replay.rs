@@ -179,9 +179,10 @@ fn merge(logs: Vec<Vec<(Record, Head)>>) -> Vec<Step> {
 fn stage(draft: &Draft) -> Option<(RequestId, u8)> {
     let stage = match draft.event {
         Event::Request => 1,
-        Event::Intent => 2,
-        Event::Result | Event::Refused => 3,
-        Event::Outcome => 4,
+        Event::Authorize => 2,
+        Event::Intent => 3,
+        Event::Result | Event::Refused => 4,
+        Event::Outcome => 5,
         _ => return None,
     };
     draft.request_id.clone().map(|id| (id, stage))

@@ -1,0 +1,155 @@
+//! Authorizing one request of an open task: whose it is, whether it is what the CA knows the action to be, what policy says.
+//!
+//! Every check that a target makes of a request and that can be made here is made here, with the CA's own books, inventory
+//! and catalogue, before anything is recorded: what is signed is a digest of bytes that were understood.
+
+use catalogue::{ArgFault, Entry, Target};
+use wire::ids::Fingerprint;
+use wire::{Mode, Payload, Risk, limits};
+
+use super::{Authority, Case, Peer, Wish, find_target};
+use crate::call::{ActionCredential, AuthorizeAction, Refused, Sketch};
+use crate::error::Error;
+use crate::issued::Facts;
+use crate::policy::Verdict;
+use crate::record::{Covers, Pinned};
+
+impl Authority {
+    /// Certifies the key of an open task for one request.
+    ///
+    /// # Errors
+    /// [`Refused`], recorded.
+    pub fn authorize_action(&self, peer: &Peer, call: &AuthorizeAction) -> Result<ActionCredential, Refused> {
+        self.try_authorize(peer, call)
+            .map_err(|error| self.refuse(peer, Sketch::from(&call.asked), error))
+    }
+
+    fn try_authorize(&self, peer: &Peer, call: &AuthorizeAction) -> Result<ActionCredential, Error> {
+        let mut books = self.books();
+        let now = (self.clock)();
+        let payload = call.asked.payload();
+        let key = Fingerprint::of(&call.key);
+        let facts = books
+            .issued
+            .find(&payload.task_id, &peer.relay.name, &payload.target, &key, now)?;
+        check_facts(payload, &facts)?;
+        self.check_person(peer, &facts.requester.person)?;
+        let target = find_target(peer, &mut books, &payload.target)?;
+        check_key(payload, &target)?;
+        check_time(payload, now)?;
+        let entry = self
+            .catalogue
+            .find(&payload.action)
+            .ok_or_else(|| Error::UnknownAction(payload.action.clone()))?;
+        let risk = check_action(payload, entry)?;
+        let policies = self.judge_request(peer, &target, payload, risk)?;
+
+        let pinned = Pinned {
+            request_id: payload.request_id.clone(),
+            request_sha256: call.asked.sha256().clone(),
+            action: payload.action.clone(),
+            mode: payload.mode,
+            risk,
+            manifest: entry.digest().clone(),
+            approvals: entry.manifest().approvals(),
+            relay: payload.witness.relay.clone(),
+        };
+        let approvals = pinned.approvals;
+        let wish = Wish {
+            task_id: &payload.task_id,
+            facts,
+            target: target.name(),
+            key: &call.key,
+            covers: Covers::Request(Box::new(pinned)),
+            policies,
+            now,
+            // No longer than the request itself can begin on a target whose clock is behind.
+            until: (now.saturating_add(limits::ACTION_CERTIFICATE_MAX_S))
+                .min(payload.expires.saturating_add(limits::SKEW_S)),
+        };
+        let (certificate, issue) = self.certify(books, peer, wish)?;
+        Ok(ActionCredential {
+            certificate,
+            valid_after: issue.valid_after,
+            valid_before: issue.valid_before,
+            policy: issue.policy,
+            approvals,
+            policies: issue.policies,
+        })
+    }
+
+    /// The policies that allow the request, arguments and all.
+    fn judge_request(&self, peer: &Peer, target: &Target, payload: &Payload, risk: Risk) -> Result<Vec<String>, Error> {
+        let case = Case {
+            requester: &payload.requester,
+            action: &payload.action,
+            risk,
+            args: Some(&payload.args),
+        };
+        match self.judge(peer, target, &case)? {
+            Verdict::Allow(by) => Ok(by),
+            Verdict::Deny(by) => Err(Error::PolicyDenied {
+                action: Some(payload.action.clone()),
+                by,
+            }),
+        }
+    }
+}
+
+/// A request is its task's: for the same person and brain, for the same reason.
+fn check_facts(payload: &Payload, facts: &Facts) -> Result<(), Error> {
+    if payload.requester != facts.requester {
+        return Err(Error::RequesterMismatch);
+    }
+    if payload.reason != facts.reason {
+        return Err(Error::TaskMismatch("reason"));
+    }
+    Ok(())
+}
+
+/// The host that is meant is the one that was enrolled, not one that took over its name.
+fn check_key(payload: &Payload, target: &Target) -> Result<(), Error> {
+    if payload.target_key == Fingerprint::of(target.receipt_key()) {
+        Ok(())
+    } else {
+        Err(Error::WrongTarget(payload.target.clone()))
+    }
+}
+
+/// As a target judges it, with the same tolerance.
+fn check_time(payload: &Payload, now: u64) -> Result<(), Error> {
+    if now >= payload.expires.saturating_add(limits::SKEW_S) {
+        return Err(Error::RequestExpired(now - payload.expires));
+    }
+    if payload.expires > now.saturating_add(limits::REQUEST_MAX_S + limits::SKEW_S) {
+        return Err(Error::ExpiresTooFar(payload.expires - now));
+    }
+    Ok(())
+}
+
+/// What the request would run is what the CA's copy of the manifest says, and what that risks in its mode.
+fn check_action(payload: &Payload, entry: &Entry) -> Result<Risk, Error> {
+    let manifest = entry.manifest();
+    if payload.manifest != *entry.digest() {
+        return Err(Error::ManifestChanged(payload.action.clone()));
+    }
+    let risk = match (payload.mode, manifest.dry_run()) {
+        (Mode::Run, _) => manifest.risk(),
+        (Mode::DryRun, Some(dry_run)) => dry_run.risk,
+        (Mode::DryRun, None) => return Err(Error::NoDryRun(payload.action.clone())),
+    };
+    let checked = manifest.check_args(&payload.args).map_err(Error::Arguments)?;
+    // What policy reads and an approver signs is all that the program gets: no default may come in behind them.
+    let left_out = checked.args().keys().filter(|name| !payload.args.contains_key(*name));
+    let faults: Vec<ArgFault> = left_out
+        .map(|name| ArgFault {
+            path: name.clone(),
+            what: "is left out; a payload has every argument, defaults filled in".to_owned(),
+        })
+        .collect();
+    if faults.is_empty() {
+        Ok(risk)
+    } else {
+        Err(Error::Arguments(faults))
+    }
+}
