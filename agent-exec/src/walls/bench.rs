@@ -40,14 +40,16 @@ fn tool() {
 fn measure(profile: Profile) {
     let started = sys::started(Config::read().unwrap().ids()).unwrap();
     let resting = sys::rest(started).unwrap();
-    let (mut with, mut without, mut alone) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut with, mut building) = (Vec::new(), Vec::new());
+    let (mut without, mut alone) = (Vec::new(), Vec::new());
     for round in 0..WARM_UP + ROUNDS {
-        let behind_walls = action(resting, |program| Walls::build(profile, program).unwrap());
+        let (behind_walls, built) = action(resting, |program| Walls::build(profile, program).unwrap());
         let prepared = least();
-        let behind_least = action(resting, |_| prepared);
+        let (behind_least, _) = action(resting, |_| prepared);
         let least_alone = put_up(least());
         if round >= WARM_UP {
             with.push(behind_walls);
+            building.push(built);
             without.push(behind_least);
             alone.push(least_alone);
         }
@@ -55,13 +57,13 @@ fn measure(profile: Profile) {
     // On a line of its own: the test's name stands there already.
     println!(
         "\n{}",
-        serde_json::json!({"with": with, "least": without, "alone": alone})
+        serde_json::json!({"with": with, "building": building, "least": without, "alone": alone})
     );
 }
 
-/// One action behind these walls, from their building to the end of its process. Killed children look fast: its exit code
-/// and the length of its output are looked at.
-fn action(resting: Resting, walls: impl FnOnce(BorrowedFd<'_>) -> Walls) -> f64 {
+/// One action behind these walls: from their building to the end of its process, and their building alone. Killed children
+/// look fast: its exit code and the length of its output are looked at.
+fn action(resting: Resting, walls: impl FnOnce(BorrowedFd<'_>) -> Walls) -> (f64, f64) {
     let argv = PROGRAM.map(str::to_owned).to_vec();
     let program = OwnedFd::from(File::open(PROGRAM[0]).unwrap());
     let stdin = File::open(LOG).unwrap().into();
@@ -70,6 +72,7 @@ fn action(resting: Resting, walls: impl FnOnce(BorrowedFd<'_>) -> Walls) -> f64 
     let limits = tail_log.unwrap().manifest().limits();
     let begun = Instant::now();
     let walls = walls(program.as_fd());
+    let built = ms(begun);
     let command = Command {
         argv,
         program,
@@ -83,7 +86,7 @@ fn action(resting: Resting, walls: impl FnOnce(BorrowedFd<'_>) -> Walls) -> f64 
     assert_eq!(ran.ended.how, Ok(0));
     let (_, stdout) = ran.stdout.finish(None, None);
     assert_eq!(stdout.bytes, BYTES);
-    took
+    (took, built)
 }
 
 /// What the kernel takes as walls and what stops nearly nothing.

@@ -98,15 +98,23 @@ fn through_sshd(stack: &Stack) -> Result<[Row; 2]> {
     let (mut memory, mut left) = (Samples::default(), Samples::default());
     for _ in 0..SESSIONS {
         let mut relay = EvilRelay::start(stack, WEB)?;
+        let hello = executor_status()?;
         let tail = relay.call("tail_log", json!({"path": FILE, "lines": LINES}))?;
+        let tailed = executor_status()?;
         let read = relay.call("read_file", json!({"path": FILE, "limit": READ_BYTES}))?;
         let check = served(&tail, TAIL_BYTES).and_then(|()| served(&read, READ_BYTES));
-        let status = executor_status()?;
+        let now = executor_status()?;
         memory.take(
-            Run::new(kib(&status, "VmHWM")?, check.clone())
-                .step("now: VmRSS", kib(&status, "VmRSS")?)
-                .step("now: RssAnon, its own", kib(&status, "RssAnon")?)
-                .step("now: RssFile, pages of the program", kib(&status, "RssFile")?),
+            Run::new(kib(&now, "VmHWM")?, check.clone())
+                .step("1: RSS at the hello", kib(&hello, "VmRSS")?)
+                .step("2: RSS after the tail", kib(&tailed, "VmRSS")?)
+                .step("3: RSS after the read", kib(&now, "VmRSS")?)
+                .step("3a: of that its own memory", kib(&now, "RssAnon")?)
+                // Where the program lies on a tmpfs its pages count as shared memory.
+                .step(
+                    "3b: of that pages of the program, which all sessions share",
+                    kib(&now, "RssFile")? + kib(&now, "RssShmem")?,
+                ),
         );
         let begun = Instant::now();
         relay.session.finish();
@@ -229,6 +237,8 @@ fn by_hand(stack: &Stack, disk: &OnDisk) -> Result<[Row; 2]> {
 struct Walled {
     /// An action behind its walls, their building included.
     with: Vec<f64>,
+    /// The building alone.
+    building: Vec<f64>,
     /// The same behind the least that the kernel takes as walls, built before.
     least: Vec<f64>,
     /// What putting up the least costs.
@@ -262,7 +272,7 @@ impl Walled {
     /// The difference of each pair, and what the least costs on top. The bench asserted length and exit code of each run.
     fn added(self, rounds: usize) -> Samples {
         let alone = crate::statistic::median(&self.alone).unwrap_or(f64::NAN);
-        let complete = [&self.with, &self.least, &self.alone]
+        let complete = [&self.with, &self.building, &self.least, &self.alone]
             .iter()
             .all(|series| series.len() == rounds);
         let check = if complete {
@@ -271,10 +281,11 @@ impl Walled {
             Err(format!("not {rounds} samples of each"))
         };
         let (mut added, mut own) = (Samples::default(), Samples::default());
-        for (with, least) in self.with.iter().zip(&self.least) {
+        for ((with, building), least) in self.with.iter().zip(&self.building).zip(&self.least) {
             added.take(
                 Run::new(with - least + alone, check.clone())
                     .step("a: an action with its walls", *with)
+                    .step("a1: of that building them", *building)
                     .step("b: the same with the least walls, built before", *least),
             );
         }
