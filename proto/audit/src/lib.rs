@@ -6,6 +6,7 @@
 mod clock;
 mod error;
 mod folder;
+mod history;
 mod lock;
 mod log;
 mod record;

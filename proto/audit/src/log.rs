@@ -194,6 +194,11 @@ impl Log {
         Ok(pending)
     }
 
+    /// Where its segments lie.
+    pub(crate) fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
     /// The newest record in the log, read anew without the lock; the newest that this process knows where that fails.
     /// Its record may not be durable yet.
     #[must_use]
