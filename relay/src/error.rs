@@ -194,7 +194,12 @@ fn next(code: Code, about: &About) -> String {
         Code::UnknownAction | Code::UnknownTool => "Call a tool that tools/list names.".to_owned(),
         Code::UnknownTask | Code::TaskEnded | Code::TaskMismatch | Code::KeyMismatch | Code::WrongTask => new_task,
         Code::PersonUnmapped => operator("add this account's uid to [[person]] in relay.toml"),
-        Code::RateLimited | Code::Capacity | Code::CaUnavailable | Code::LogUnavailable | Code::InProgress => again,
+        Code::RateLimited
+        | Code::Capacity
+        | Code::CaUnavailable
+        | Code::LogUnavailable
+        | Code::StoreUnavailable
+        | Code::InProgress => again,
         Code::MessageTooLong => "Send a shorter message: a line may have 1 MiB.".to_owned(),
         Code::PolicyDenied | Code::ActionNotGranted => {
             "Tell the user that policy does not allow this; do something else, or ask them to have the policy changed."
@@ -204,7 +209,7 @@ fn next(code: Code, about: &About) -> String {
         Code::PersonNotOfThisRelay | Code::TargetNotOfThisRelay | Code::RelayUnknown => {
             operator("list this person, target or relay in ca.toml")
         }
-        Code::Unreachable | Code::SessionLost => again,
+        Code::Unreachable | Code::SessionLost | Code::NotSent => again,
         Code::HostKeyChanged | Code::HostKeyUnknown => {
             operator("check the target's host key; it may be another machine, and nothing was sent to it")
         }
