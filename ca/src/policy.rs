@@ -318,6 +318,10 @@ mod tests {
     }
 
     fn judge(text: &str, person: &str, action: &str) -> Result<Verdict, PolicyError> {
+        judge_with(text, person, action, None)
+    }
+
+    fn judge_with(text: &str, person: &str, action: &str, args: Option<&Value>) -> Result<Verdict, PolicyError> {
         policy(text).judge(&Question {
             person: &person.parse().unwrap(),
             action: &action.parse().unwrap(),
@@ -327,7 +331,7 @@ mod tests {
             brain: "claude",
             proof: "relay",
             relay: &"relay-1".parse().unwrap(),
-            args: None,
+            args: args.and_then(Value::as_object),
         })
     }
 
@@ -425,6 +429,41 @@ mod tests {
             assert!(
                 !policy(&text).is_about_arguments_of(&"tail_log".parse().unwrap()),
                 "{condition}"
+            );
+        }
+    }
+
+    /// REQ-CARPC-17
+    #[test]
+    fn arguments_are_seen_with_their_types() {
+        let args = serde_json::json!({
+            "path": "/var/log/x", "lines": 5, "big": 9_007_199_254_740_991_i64, "follow": false, "tags": ["a", "b"],
+            "file": {"path": "/etc/x", "sha256": "00"}, "user": {"__entity": {"type": "Person", "id": "alice"}},
+        });
+        let verdict = |condition: &str| {
+            let text = format!("permit(principal, action, resource) when {{ {condition} }};");
+            judge_with(&text, "alice", "tail_log", Some(&args))
+        };
+        for condition in [
+            "context.args.path like \"/var/*\"",
+            "context.args.lines + 1 == 6",
+            "context.args.big > 9007199254740990",
+            "!context.args.follow",
+            "context.args.tags.containsAll([\"b\", \"a\"]) && !context.args.tags.contains(\"c\")",
+            "context.args.file.path == \"/etc/x\" && context.args.file has sha256",
+            "!(context.args has missing)",
+            "context.args.user != principal && context.args.user has __entity",
+        ] {
+            assert!(matches!(verdict(condition), Ok(Verdict::Allow(_))), "{condition}");
+        }
+        for condition in ["context.args.missing == 1", "context.args.lines like \"5\""] {
+            assert!(verdict(condition).is_err(), "{condition}");
+        }
+        for strange in [serde_json::json!({"x": null}), serde_json::json!({"x": [0.5]})] {
+            let all = "permit(principal, action, resource);";
+            assert!(
+                judge_with(all, "alice", "tail_log", Some(&strange)).is_err(),
+                "{strange}"
             );
         }
     }

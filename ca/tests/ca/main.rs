@@ -6,10 +6,13 @@
     reason = "tests say what they expect by panicking"
 )]
 
+mod authorized;
 mod binary;
 mod deploy;
 mod faults;
 mod minted;
 mod refused;
 mod room;
+mod stand;
 mod tasks;
+mod unauthorized;

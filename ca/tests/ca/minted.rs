@@ -3,12 +3,13 @@
 use std::process::Command;
 
 use audit::Event;
-use openssh::certificate::{UserTerms, check_user};
+use openssh::certificate::{Error, UserCertificate, UserTerms, check_user};
 use wire::{FORCE_COMMAND, GRANT_EXTENSION, Grant, Kind, limits};
 
 use crate::room::{Room, Running, key, now, open, renewal};
 
-fn keygen(dir: &std::path::Path, certificate: &str) -> String {
+/// What `ssh-keygen -L` shows.
+pub(crate) fn keygen(dir: &std::path::Path, certificate: &str) -> String {
     let path = dir.join("cert.pub");
     std::fs::write(&path, format!("{certificate}\n")).unwrap();
     let shown = Command::new("ssh-keygen")
@@ -22,8 +23,18 @@ fn keygen(dir: &std::path::Path, certificate: &str) -> String {
     String::from_utf8(shown.stdout).unwrap()
 }
 
-/// Checks as a target does, and returns the grant's exact text.
-pub(crate) fn grant_of(certificate: &str, principal: &str) -> String {
+/// The lines under a heading of it, until the next one.
+pub(crate) fn shown_under<'a>(shown: &'a str, heading: &str) -> Vec<&'a str> {
+    let mut lines = shown
+        .lines()
+        .map(str::trim)
+        .skip_while(|line| !line.starts_with(heading));
+    assert!(lines.next().is_some(), "{heading} is not in {shown}");
+    lines.take_while(|line| !line.contains(':')).collect()
+}
+
+/// Checks as a target does that has this principal and takes certificates of this age.
+pub(crate) fn checked(certificate: &str, principal: &str, longest_s: u64) -> Result<UserCertificate, Error> {
     let terms = UserTerms {
         cas: &[key(201).public().clone()],
         principal,
@@ -31,9 +42,15 @@ pub(crate) fn grant_of(certificate: &str, principal: &str) -> String {
         grant: GRANT_EXTENSION,
         now: now(),
         skew_s: limits::SKEW_S,
-        max_lifetime_s: limits::TASK_CERTIFICATE_MAX_S + limits::SKEW_S,
+        max_lifetime_s: longest_s + limits::SKEW_S,
     };
-    check_user(certificate, &terms).unwrap().grant().to_owned()
+    check_user(certificate, &terms)
+}
+
+/// Checks a task certificate as its target does, and returns the grant's exact text.
+pub(crate) fn grant_of(certificate: &str, principal: &str) -> String {
+    let certificate = checked(certificate, principal, limits::TASK_CERTIFICATE_MAX_S).unwrap();
+    certificate.grant().to_owned()
 }
 
 async fn served() -> (Room, Running) {
@@ -62,17 +79,9 @@ async fn ssh_keygen_shows_what_the_design_says() {
         key(201).public().fingerprint()
     );
     assert!(lines.contains(&&*ca), "{shown}");
-    let from = |heading: &str| -> Vec<&str> {
-        let at = lines.iter().position(|line| line.starts_with(heading)).unwrap();
-        lines[at + 1..]
-            .iter()
-            .take_while(|line| !line.contains(':'))
-            .copied()
-            .collect()
-    };
-    assert_eq!(from("Principals:"), ["web-1"], "{shown}");
+    assert_eq!(shown_under(&shown, "Principals:"), ["web-1"], "{shown}");
     assert_eq!(
-        from("Critical Options:"),
+        shown_under(&shown, "Critical Options:"),
         [
             &*format!("force-command {FORCE_COMMAND}"),
             "source-address 127.0.0.0/8,10.1.2.3/32"

@@ -24,13 +24,17 @@ async fn wrong_peer_on_ca_socket() {
         let refusals = [
             running.open(&call).await.map(drop),
             running.renew(&renewal(&call)).await.map(drop),
+            running
+                .authorize(&v1::AuthorizeActionRequest::default())
+                .await
+                .map(drop),
             running.client.clone().describe(v1::DescribeRequest {}).await.map(drop),
         ];
         for refusal in refusals {
             assert_eq!(code_of(&refusal.unwrap_err()), Code::RelayUnknown);
         }
     }
-    // Nine strangers, and not nine records: the first is told at once, the others with the next minute's.
+    // Twelve strangers, and not twelve records: the first is told at once, the others with the next minute's.
     assert_eq!(running.events(), [Event::Genesis, Event::Start, Event::Strangers]);
     assert!(
         running.records()[2]

@@ -257,6 +257,14 @@ impl Running {
             .map(tonic::Response::into_inner)
     }
 
+    pub(crate) async fn authorize(&self, call: &v1::AuthorizeActionRequest) -> Result<v1::ActionCertificate, Status> {
+        self.client
+            .clone()
+            .authorize_action(call.clone())
+            .await
+            .map(tonic::Response::into_inner)
+    }
+
     /// Every refusal of a relay goes through here: the Code, exactly one record of it, and nothing else in the log.
     pub(crate) async fn refuses_open(&self, call: &v1::OpenTaskRequest, code: Code) -> Record {
         let before = self.records().len();
@@ -268,6 +276,13 @@ impl Running {
     pub(crate) async fn refuses_renewal(&self, call: &v1::RenewTaskRequest, code: Code) -> Record {
         let before = self.records().len();
         let status = self.renew(call).await.expect_err("refused");
+        self.one_refusal(before, &status, code)
+    }
+
+    /// The same for a request.
+    pub(crate) async fn refuses_authorize(&self, call: &v1::AuthorizeActionRequest, code: Code) -> Record {
+        let before = self.records().len();
+        let status = self.authorize(call).await.expect_err("refused");
         self.one_refusal(before, &status, code)
     }
 
