@@ -285,14 +285,14 @@ impl Walled {
             added.take(
                 Run::new(with - least + alone, check.clone())
                     .step("a: an action with its walls", *with)
-                    .step("a1: of that building them", *building)
-                    .step("b: the same with the least walls, built before", *least),
+                    .step("b: of that building them", *building)
+                    .step("c: the same with the least walls, built before", *least),
             );
         }
         for alone in self.alone {
             own.take(Run::new(alone, Ok(())));
         }
-        added.add_part("c: putting up the least walls, added to each", own);
+        added.add_part("d: putting up the least walls, added to each", own);
         added
     }
 }
