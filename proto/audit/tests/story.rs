@@ -238,6 +238,39 @@ fn order_within_a_log_is_kept_when_its_clock_goes_back() {
 }
 
 #[test]
+fn the_cas_word_on_a_request_stands_between_request_and_intent_whatever_its_clock_says() {
+    for ca_ms in [-5_000_i64, 0, 5_000] {
+        let room = Room::new();
+        let [mut relay, mut target] =
+            [(Tier::Relay, "relay-1"), (Tier::Target, "web-1")].map(|(t, host)| room.log(t, host));
+        let mut ca = room.log(Tier::Ca, "ca-1");
+        relay.append(&of_call(Event::Request, 1)).unwrap();
+        room.now.fetch_add(ca_ms.cast_unsigned(), Ordering::SeqCst);
+        let authorized = Draft {
+            cert: cert(78),
+            ..of_call(Event::Authorize, 1)
+        };
+        ca.append(&authorized).unwrap();
+        room.now.fetch_sub(ca_ms.cast_unsigned(), Ordering::SeqCst);
+        let intent = Draft {
+            cert: cert(78),
+            ..of_call(Event::Intent, 1)
+        };
+        target.intend(&intent).unwrap();
+        target.append(&of_call(Event::Result, 1)).unwrap();
+        relay.append(&of_call(Event::Outcome, 1)).unwrap();
+        let replay = room.replay(&ALL);
+        let events: Vec<_> = replay.timeline.iter().map(|step| step.record.event.as_str()).collect();
+        assert_eq!(
+            events,
+            ["request", "authorize", "intent", "result", "outcome"],
+            "{ca_ms} ms"
+        );
+        assert_eq!(replay.notes, Vec::<String>::new());
+    }
+}
+
+#[test]
 fn what_is_missing_or_does_not_fit_is_said() {
     let has = |replay: &Replay, text: &str| {
         assert!(

@@ -53,10 +53,10 @@ impl Outside for Fixed {
     }
 }
 
-fn log(folder: &Path, from_ms: u64) -> Log {
+fn log(folder: &Path, tier: Tier, host: &str, from_ms: u64) -> Log {
     let who = Who {
-        tier: Tier::Target,
-        host: "web-1".to_owned(),
+        tier,
+        host: host.to_owned(),
         build: "v0.1.0".to_owned(),
     };
     let setup = Setup {
@@ -165,12 +165,45 @@ fn strangers() -> Draft {
     }
 }
 
+/// What a CA writes before it signs for one request.
+fn authorize() -> Draft {
+    let request = about(Event::Authorize);
+    Draft {
+        action: Some("restart_service".parse().unwrap()),
+        risk: Some(Risk::Change),
+        manifest: Some(Digest::of(b"restart_service.toml")),
+        relay: Some("relay-1".parse().unwrap()),
+        opened: Some(1_799_999_900),
+        decision: Some(Decision::Allow),
+        policy: Some(vec!["operators-restart".to_owned()]),
+        cert: request.cert.clone().map(|cert| Cert {
+            serial: Serial::of(5_777_163_909_482_735_190),
+            valid_before: Some(1_800_000_060),
+            ..cert
+        }),
+        witness: Some(Witness {
+            relay: Some(head("relay", 7)),
+            ..Witness::default()
+        }),
+        ..request
+    }
+}
+
+/// The beginning of a CA's log.
+fn of_a_ca() -> String {
+    let room = tempfile::tempdir().unwrap();
+    let folder = room.path().join("log");
+    fs::create_dir(&folder).unwrap();
+    log(room.path(), Tier::Ca, "ca-1", 0).append(&authorize()).unwrap();
+    fs::read_to_string(folder.join("00000000000000000001.jsonl")).unwrap()
+}
+
 /// A log with a torn write in it: its segments, in order.
 fn segments() -> Vec<String> {
     let room = tempfile::tempdir().unwrap();
     let folder = room.path().join("log");
     fs::create_dir(&folder).unwrap();
-    let mut first = log(room.path(), 0);
+    let mut first = log(room.path(), Tier::Target, "web-1", 0);
     for draft in [intent(), result(), refused(), strangers()] {
         first.append(&draft).unwrap();
     }
@@ -180,7 +213,7 @@ fn segments() -> Vec<String> {
         .unwrap();
     torn.write_all(b"{\"v\":1,\"seq\":6,\"pre").unwrap();
     drop((first, torn));
-    log(room.path(), 1000);
+    log(room.path(), Tier::Target, "web-1", 1000);
     let mut names: Vec<PathBuf> = fs::read_dir(&folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -190,7 +223,7 @@ fn segments() -> Vec<String> {
 }
 
 fn make() -> File {
-    let segments = segments();
+    let (segments, of_a_ca) = (segments(), of_a_ca());
     let names = [
         "genesis",
         "intent",
@@ -199,8 +232,13 @@ fn make() -> File {
         "strangers",
         "torn bytes",
         "torn",
+        "genesis of a CA",
+        "authorize",
     ];
-    let lines = segments.iter().flat_map(|segment| segment.split_inclusive('\n'));
+    let lines = segments
+        .iter()
+        .chain([&of_a_ca])
+        .flat_map(|segment| segment.split_inclusive('\n'));
     let mut cases: Vec<Case> = names
         .into_iter()
         .zip(lines)
@@ -323,6 +361,9 @@ fn records_are_read_as_the_vectors_say_and_chained() {
         let read = Record::parse(case.text.as_bytes());
         assert_eq!(read.is_ok(), case.expect == "ok", "{}: {:?}", case.name, read.err());
         if let Ok(record) = read {
+            if record.draft.event == Event::Genesis {
+                prev = Digest::zero();
+            }
             assert_eq!(record.envelope.prev, prev, "{}", case.name);
             prev = Digest::of(case.text.as_bytes());
             assert_eq!(Some(prev.to_string()), case.sha256, "{}", case.name);
