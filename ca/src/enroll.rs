@@ -18,9 +18,10 @@ use wire::strict;
 use crate::certificate::{self, NONCE_BYTES};
 use crate::config::Config;
 use crate::error::told;
+use crate::history;
 use crate::inventory::{self, Shelf};
 use crate::random;
-use crate::record::{self, Enrolment};
+use crate::record::Enrolment;
 use crate::signer::{HOST_CA, Signer, TASK_CA};
 use crate::start::open_records;
 
@@ -74,7 +75,7 @@ pub fn run(config: &Config, input: &[u8], about: &About, now: u64) -> Result<Enr
     let known = inventory.find(target.as_str());
     let entry = match known {
         Some(known) => {
-            let enrolled = record::enrolled(&config.log_dir, &target).map_err(|error| one(told(&error)))?;
+            let enrolled = history::enrolled(&config.log_dir, &target).map_err(|error| one(told(&error)))?;
             check_same(known, about, &receipt_key, enrolled.as_ref(), &host_key).map_err(refused)?;
             known.clone()
         }

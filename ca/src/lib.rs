@@ -11,6 +11,7 @@ pub mod config;
 pub mod convert;
 pub mod enroll;
 pub mod error;
+pub mod history;
 pub mod init;
 pub mod inventory;
 pub mod issued;

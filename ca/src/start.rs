@@ -17,10 +17,11 @@ use tokio::net::UnixListener;
 use crate::authority::{self, Authority, Clock, Parts};
 use crate::config::{Config, Targets};
 use crate::error::{Error, told};
+use crate::history;
 use crate::inventory::Shelf;
 use crate::issued::{Issued, LOOK_BACK_S};
 use crate::policy::{self, Policy};
-use crate::record::{self, Records};
+use crate::record::Records;
 use crate::signer::{HOST_CA, Signer, TASK_CA};
 use crate::{service, socket};
 
@@ -232,7 +233,7 @@ pub fn open_records(config: &Config) -> Result<Records, Vec<String>> {
 fn open_log(config: &Config, now: u64) -> Result<(Records, Issued), Vec<String>> {
     let records = open_records(config)?;
     let mut issued = Issued::default();
-    let entries = record::issued_since(&config.log_dir, now.saturating_sub(LOOK_BACK_S));
+    let entries = history::issued_since(&config.log_dir, now.saturating_sub(LOOK_BACK_S));
     for entry in entries.map_err(|error| vec![told(&error)])? {
         issued.note(entry);
     }
