@@ -4,10 +4,14 @@ use std::fs;
 use std::process::Command;
 
 use audit::Event;
+use grpc::v1;
+use serde_json::json;
 use wire::Code;
+use wire::ids::Fingerprint;
 
 use crate::binary::{Site, as_ordinary_user};
-use crate::room::{code_of, connect, open, records, renewal};
+use crate::room::{code_of, connect, key, open, records, renewal};
+use crate::stand::{bytes, payload};
 
 /// Limits how long files of that process may get; none lifts it again.
 fn limit(pid: u32, bytes: Option<u64>) {
@@ -23,11 +27,11 @@ fn limit(pid: u32, bytes: Option<u64>) {
 fn issued(site: &Site) -> usize {
     records(&site.log())
         .iter()
-        .filter(|record| matches!(record.draft.event, Event::Issue | Event::Renew))
+        .filter(|record| matches!(record.draft.event, Event::Issue | Event::Renew | Event::Authorize))
         .count()
 }
 
-/// REQ-CARPC-10, REQ-CERT-17, REQ-RECORD-5
+/// REQ-CARPC-10, REQ-CARPC-18, REQ-CERT-17, REQ-RECORD-5
 #[tokio::test(flavor = "multi_thread")]
 async fn given_no_log_space_then_nothing_is_signed_and_it_recovers_without_a_restart() {
     if !as_ordinary_user("faults::given_no_log_space_then_nothing_is_signed_and_it_recovers_without_a_restart") {
@@ -41,6 +45,18 @@ async fn given_no_log_space_then_nothing_is_signed_and_it_recovers_without_a_res
     let call = open(1);
     client.open_task(call.clone()).await.unwrap();
     let mut granted = 1;
+    let manifest = fs::read(site.dir.path().join("actions.d/tail_log.toml")).unwrap();
+    let mut tail = payload(
+        &call,
+        "tail_log",
+        &manifest,
+        json!({"path": "/var/log/syslog", "lines": 1}),
+    );
+    tail.target_key = Fingerprint::of(key(12).public());
+    let request = v1::AuthorizeActionRequest {
+        payload: bytes(&tail),
+        public_key: call.public_key.clone(),
+    };
     // The write fails whole, then within a record, at several places; then not a byte more fits anywhere.
     for room in [0, 1, 100, 700] {
         let newest = fs::read_dir(site.log())
@@ -54,6 +70,8 @@ async fn given_no_log_space_then_nothing_is_signed_and_it_recovers_without_a_res
         limit(child.id(), Some(0));
         let refusal = client.renew_task(renewal(&call)).await.unwrap_err();
         assert_eq!(code_of(&refusal), Code::LogUnavailable, "{room}");
+        let refusal = client.authorize_action(request.clone()).await.unwrap_err();
+        assert_eq!(code_of(&refusal), Code::LogUnavailable, "{room}");
         // A refusal that cannot be recorded says so, and not what it would have said.
         let mut unmapped = open(1);
         unmapped.person = "mallory".into();
@@ -61,7 +79,8 @@ async fn given_no_log_space_then_nothing_is_signed_and_it_recovers_without_a_res
         assert_eq!(code_of(&refusal), Code::LogUnavailable, "{room}");
         limit(child.id(), None);
         client.renew_task(renewal(&call)).await.unwrap();
-        granted += 1;
+        client.authorize_action(request.clone()).await.unwrap();
+        granted += 2;
         assert_eq!(issued(&site), granted, "{room}: one certificate, one record");
     }
     assert!(child.is_alive(), "it lives on");
