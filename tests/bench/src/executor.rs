@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
+use harness::processes;
 use harness::spawn::{run_ok, wait_for};
 use harness::stack::Opened;
 use harness::target::LOG;
@@ -154,10 +155,7 @@ fn processes_of_writ() -> Result<Vec<String>> {
         let Ok(status) = fs::read_to_string(entry?.path().join("status")) else {
             continue;
         };
-        let ids = status
-            .lines()
-            .find_map(|line| line.strip_prefix("Uid:"))
-            .unwrap_or_default();
+        let ids = processes::status(&status, "Uid").unwrap_or_default();
         let ours = |uid: u32| ids.split_whitespace().any(|id| id == uid.to_string());
         if ours(RUNNER.uid) || ours(EXEC.uid) {
             all.push(status);
@@ -168,10 +166,7 @@ fn processes_of_writ() -> Result<Vec<String>> {
 
 /// A size of a status, in bytes.
 fn kib(status: &str, field: &str) -> Result<f64> {
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-    let number = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
+    let number = processes::status(status, field).and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
     number
         .map(|kib| kib * 1024.0)
         .ok_or_else(|| anyhow!("no {field} in {status}"))
