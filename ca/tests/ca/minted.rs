@@ -7,6 +7,7 @@ use openssh::certificate::{Error, UserCertificate, UserTerms, check_user};
 use wire::{FORCE_COMMAND, GRANT_EXTENSION, Grant, Kind, limits};
 
 use crate::room::{Room, Running, key, now, open, renewal};
+use crate::stand::Stand;
 
 /// What `ssh-keygen -L` shows.
 pub(crate) fn keygen(dir: &std::path::Path, certificate: &str) -> String {
@@ -209,4 +210,16 @@ async fn how_long_a_call_takes() {
     times.sort();
     println!("describe: p50 {:?}", times[200]);
     running.stop().await;
+
+    let stand = Stand::new().await;
+    let mut times: Vec<_> = Vec::new();
+    for _ in 0..400 {
+        let request = stand.count();
+        let at = std::time::Instant::now();
+        stand.ask(&request).await.unwrap();
+        times.push(at.elapsed());
+    }
+    times.sort();
+    println!("authorize: p50 {:?} p99 {:?}", times[200], times[395]);
+    stand.stop().await;
 }
