@@ -1,11 +1,12 @@
 //! Outcomes: what is said of a request, whether it ran or not.
 
-use wire::ids::{Digest, Head};
+use openssh::certificate::UserCertificate;
+use wire::ids::{Digest, Head, Serial};
 use wire::{Code, Encoding, Outcome, Resources, Risk, Status, VERSION};
 
 use crate::child::{Cut, Ran};
 use crate::error::Refusal;
-use crate::order::Verified;
+use crate::order::{Permit, Verified};
 use crate::part::Part;
 use crate::sys::SpawnError;
 
@@ -28,6 +29,20 @@ pub(crate) struct Action {
     pub(crate) part: Option<Part>,
     /// The walls that stand around the program.
     pub(crate) walls: Vec<String>,
+    /// The action certificate, where it stands under one.
+    pub(crate) permit: Option<Permit>,
+}
+
+impl Action {
+    /// The certificate that it stands under.
+    pub(crate) fn certificate<'a>(&'a self, request: &'a Verified) -> &'a UserCertificate {
+        let of_the_task = request.task().certificate();
+        self.permit.as_ref().map_or(of_the_task, Permit::certificate)
+    }
+
+    fn serial(&self, request: &Verified) -> Serial {
+        Serial::of(self.certificate(request).serial())
+    }
 }
 
 /// An Outcome and the texts that stand beside it.
@@ -93,7 +108,7 @@ pub(crate) fn ran(request: &Verified, action: &Action, ran: Ran, now: u64) -> Re
         walls: action.walls.clone(),
         manifest_differs: action.manifest != request.payload().manifest,
         manifest: Some(action.manifest.clone()),
-        serial: Some(request.serial()),
+        serial: Some(action.serial(request)),
         ..empty(request.sha256().clone(), now)
     };
     Reply {
@@ -124,7 +139,7 @@ pub(crate) fn no_program(request: &Verified, action: &Action, error: &SpawnError
         message: Some(said(&message)),
         manifest_differs: action.manifest != request.payload().manifest,
         manifest: Some(action.manifest.clone()),
-        serial: Some(request.serial()),
+        serial: Some(action.serial(request)),
         ..empty(request.sha256().clone(), now)
     };
     Reply {
@@ -143,12 +158,12 @@ fn not_found(error: &std::io::Error) -> Option<&'static str> {
 
 /// What is answered when a result could not be recorded: that it ran is certain, and nothing else is said of it.
 #[must_use]
-pub(crate) fn unrecorded(request: &Verified, message: String, now: u64) -> Reply {
+pub(crate) fn unrecorded(request: &Verified, action: &Action, message: &str, now: u64) -> Reply {
     let outcome = Outcome {
         status: Status::Unknown,
         code: Some(Code::OutcomeUnknown),
-        message: Some(said(&message)),
-        serial: Some(request.serial()),
+        message: Some(said(message)),
+        serial: Some(action.serial(request)),
         ..empty(request.sha256().clone(), now)
     };
     Reply {

@@ -41,8 +41,19 @@ pub(crate) struct Command {
     pub(crate) timeout: Duration,
     /// What it may use.
     pub(crate) limits: Limits,
+    /// What happens to it when nobody waits for the answer any more.
+    pub(crate) alone: Alone,
     /// What stands around it.
     pub(crate) walls: Walls,
+}
+
+/// What becomes of a program whose reader is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Alone {
+    /// It is ended: it only reads, and nobody wants to know.
+    Ends,
+    /// It goes on: half of a change is worse than a whole one, and the answer is kept.
+    GoesOn,
 }
 
 /// Why it was ended, where it did not end by itself.
@@ -104,6 +115,7 @@ pub(crate) fn run(resting: Resting, command: Command, peer: impl AsFd) -> Result
     drop(plan);
     let mut watch = Watch {
         deadline: begun + command.timeout,
+        alone: command.alone,
         cut: None,
         stdout: Capture::new(usize::try_from(command.limits.output_bytes).unwrap_or(0)),
         stderr: Capture::new(STDERR_BYTES),
@@ -136,6 +148,7 @@ fn end(pid: Pid, signal: Signal) {
 
 struct Watch {
     deadline: Instant,
+    alone: Alone,
     cut: Option<Cut>,
     stdout: Capture,
     stderr: Capture,
@@ -180,12 +193,18 @@ impl Watch {
                 // No interest but the errors that poll always reports: the reader is gone.
                 PollFd::new(peer.as_fd(), PollFlags::empty()),
             ];
-            match poll(if self.cut.is_none() { &mut fds } else { &mut fds[..3] }, left) {
+            let watched = if self.cut.is_none() && self.alone == Alone::Ends {
+                4
+            } else {
+                3
+            };
+            match poll(&mut fds[..watched], left) {
                 Err(Errno::EINTR) => continue,
                 other => other?,
             };
             let seen = |fd: &PollFd<'_>| fd.revents().is_some_and(|events| !events.is_empty());
-            let (ended, ready, gone) = (seen(&fds[0]), [seen(&fds[1]), seen(&fds[2])], seen(&fds[3]));
+            let (ended, ready) = (seen(&fds[0]), [seen(&fds[1]), seen(&fds[2])]);
+            let gone = watched == 4 && seen(&fds[3]);
             if ended && running {
                 running = false;
                 // The rest of a dead program's output is in the pipes already; who still writes is a descendant.
@@ -199,7 +218,7 @@ impl Watch {
                     *stream = None;
                 }
             }
-            if gone && running && self.cut.is_none() {
+            if gone && running {
                 self.advance(child.pid, Cut::PeerGone);
             }
         }
@@ -263,6 +282,7 @@ mod tests {
             program,
             stdin: program::no_input().unwrap(),
             timeout: Duration::from_millis(timeout_ms),
+            alone: Alone::Ends,
             limits: Limits {
                 output_bytes: 64 * 1024,
                 cpu_s: 60,
@@ -444,6 +464,21 @@ mod tests {
         let ran = run(Resting::as_ourselves(), wanted, peer).ok().unwrap();
         assert_eq!((ran.ended.how, ran.cut), (Err(15), Some(Cut::PeerGone)));
         assert!(ran.duration < Duration::from_secs(5));
+    }
+
+    #[test]
+    fn a_change_goes_on_when_nobody_waits_for_it() {
+        let _alone = alone();
+        let (reader, peer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut wanted = command(
+            &["/usr/bin/perl", "-e", "select undef, undef, undef, 0.3; print 'done'"],
+            20_000,
+        );
+        wanted.alone = Alone::GoesOn;
+        let ran = run(Resting::as_ourselves(), wanted, peer).ok().unwrap();
+        assert_eq!((ran.ended.how, ran.cut), (Ok(0), None));
+        assert_eq!(text(ran.stdout), "done");
     }
 
     #[test]

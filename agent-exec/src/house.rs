@@ -29,6 +29,8 @@ pub const RECEIPT_KEY: &str = "/etc/writ/receipt.key";
 pub const LOG: &str = "/var/log/writ";
 /// The log's lock, where nobody else can hold it.
 pub const LOG_LOCK: &str = "/var/lib/writ/log.lock";
+/// The answers of changes, so that none has a second effect.
+pub const LEDGER: &str = "/var/lib/writ/ledger";
 /// How many peers that proved nothing were refused.
 pub const STRANGERS: &str = "/var/lib/writ/strangers";
 

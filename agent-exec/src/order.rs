@@ -8,9 +8,13 @@ use openssh::sshsig;
 use wire::ids::{Digest, Fingerprint, Serial, TargetName};
 use wire::lines::Approval;
 use wire::seal::Sealed;
-use wire::{Code, FORCE_COMMAND, GRANT_EXTENSION, Grant, Kind, Mode, Payload, limits, strict};
+use wire::{Code, FORCE_COMMAND, GRANT_EXTENSION, Grant, Kind, Mode, Payload, Risk, limits, strict};
 
 use crate::error::Refusal;
+
+mod permit;
+
+pub use permit::{Permit, Permits, is_for_an_action};
 
 /// What the target knows of itself and of the session when it judges.
 #[derive(Debug)]
@@ -201,20 +205,55 @@ fn unread(error: &strict::Error, malformed: Code) -> Refusal {
     Refusal::because(code, error.to_string())
 }
 
-/// Checks what a request asks against what its task's grant permits and its target's manifest says.
+/// What the target's own manifest says of the action that is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Own<'a> {
+    /// What it can do to the target.
+    pub risk: Risk,
+    /// SHA-256 of the manifest.
+    pub manifest: &'a Digest,
+    /// How many people must sign.
+    pub approvals: u8,
+}
+
+/// Checks what a request asks against what its certificates permit and its target's manifest says. A task certificate
+/// covers the reads that its grant lists; everything else needs the action certificate for exactly this request.
 ///
 /// # Errors
 /// [`Refusal`].
-pub fn permitted(request: &Verified, risk: wire::Risk, approval: Option<&Approval>) -> Result<(), Refusal> {
-    // Risk first: a task certificate covers no change, whatever its grant lists.
-    if risk != wire::Risk::Read {
-        return Err(Refusal::new(Code::ActionCertificateMissing));
-    }
-    if !request.task.grant.actions.contains(&request.payload.action) {
-        return Err(Refusal::new(Code::ActionNotGranted));
-    }
+pub fn permitted(
+    request: &Verified,
+    own: Own<'_>,
+    permit: Option<&Permit>,
+    approval: Option<&Approval>,
+    knowledge: &Knowledge<'_>,
+) -> Result<(), Refusal> {
+    let listed = request.task.grant.actions.contains(&request.payload.action);
+    let approvals = match permit {
+        Some(permit) => {
+            permit::check(permit, request, knowledge)?;
+            if permit.manifest() != own.manifest || request.payload.manifest != *own.manifest {
+                return Err(Refusal::because(
+                    Code::ManifestChanged,
+                    "the target's manifest is not the one that was judged",
+                ));
+            }
+            own.approvals.max(permit.approvals())
+        }
+        // Risk first: a task certificate covers no change, whatever its grant lists.
+        None if own.risk != Risk::Read => return Err(Refusal::new(Code::ActionCertificateMissing)),
+        None if !listed => return Err(Refusal::new(Code::ActionNotGranted)),
+        None => own.approvals,
+    };
     if request.payload.mode != Mode::Run {
         return Err(Refusal::because(Code::ModeUnsupported, "the action has no dry run"));
+    }
+    // No signature of a person is checked here yet, so none can be enough.
+    if approvals > 0 {
+        return Err(Refusal::because(
+            Code::ApprovalMissing,
+            format!("it needs {approvals}, and this target cannot check approvals"),
+        ));
     }
     if approval.is_some() {
         return Err(Refusal::because(

@@ -1,9 +1,10 @@
 //! What agent-exec writes into its log about a request: one function for each moment.
 
 use audit::{Cert, Decision, Draft, Event, Output, Witness};
+use openssh::certificate::UserCertificate;
 use wire::ids::{Digest, Fingerprint};
 use wire::text::escaped;
-use wire::{Outcome, Payload, Risk, Status, Stream};
+use wire::{Code, Outcome, Payload, Status, Stream};
 
 use crate::answer::{Action, said};
 use crate::error::Refusal;
@@ -13,10 +14,10 @@ use crate::order::{Task, Verified};
 const MAX_ARG: usize = 512;
 
 /// Everything that a verified request says of itself.
-fn about(event: Event, request: &Verified) -> Draft {
+fn about(event: Event, request: &Verified, certificate: &UserCertificate) -> Draft {
     let payload = request.payload();
     let mut draft = of_payload(event, payload, request.sha256());
-    draft.cert = Some(cert(request.task()));
+    draft.cert = Some(cert(certificate));
     draft.witness = Some(Witness {
         relay: Some(payload.witness.relay.clone()),
         ca: Some(request.task().grant().witness.ca.clone()),
@@ -39,8 +40,7 @@ fn of_payload(event: Event, payload: &Payload, sha256: &Digest) -> Draft {
     }
 }
 
-fn cert(task: &Task) -> Cert {
-    let certificate = task.certificate();
+fn cert(certificate: &UserCertificate) -> Cert {
     Cert {
         serial: wire::ids::Serial::of(certificate.serial()),
         key_id: certificate.key_id().to_owned(),
@@ -58,7 +58,7 @@ pub(crate) fn intent(request: &Verified, action: &Action, argv: &[String]) -> Dr
         walls: Some(action.walls.clone()),
         argv: Some(shown(argv)),
         decision: Some(Decision::Allow),
-        ..about(Event::Intent, request)
+        ..about(Event::Intent, request, action.certificate(request))
     }
 }
 
@@ -69,13 +69,13 @@ fn shown(argv: &[String]) -> Vec<String> {
 }
 
 /// The result: what became of it.
-pub(crate) fn result(request: &Verified, risk: Risk, outcome: &Outcome) -> Draft {
+pub(crate) fn result(request: &Verified, action: &Action, outcome: &Outcome) -> Draft {
     let output = |stream: &Stream| Output {
         bytes: stream.bytes,
         sha256: stream.sha256.clone(),
     };
     Draft {
-        risk: Some(risk),
+        risk: Some(action.risk),
         manifest: outcome.manifest.clone(),
         status: Some(outcome.status),
         code: outcome.code,
@@ -87,13 +87,26 @@ pub(crate) fn result(request: &Verified, risk: Risk, outcome: &Outcome) -> Draft
         stderr: outcome.stderr.as_ref().map(output),
         resources: outcome.resources,
         walls: Some(outcome.walls.clone()),
-        ..about(Event::Result, request)
+        ..about(Event::Result, request, action.certificate(request))
+    }
+}
+
+/// The result of a request whose process is gone without one: nobody can say more. Written by whoever finds it.
+pub(crate) fn never_ended(intent: &Draft) -> Draft {
+    Draft {
+        event: Event::Result,
+        argv: None,
+        decision: None,
+        status: Some(Status::Unknown),
+        code: Some(Code::OutcomeUnknown),
+        message: Some("agent-exec was gone before it could say what became of it".to_owned()),
+        ..intent.clone()
     }
 }
 
 /// A refusal of a request that was verified.
 pub(crate) fn refused(request: &Verified, refusal: &Refusal) -> Draft {
-    deny(about(Event::Refused, request), refusal)
+    deny(about(Event::Refused, request, request.task().certificate()), refusal)
 }
 
 /// A refusal of bytes that the session's key signed, and that did not become a verified request.
@@ -104,7 +117,7 @@ pub(crate) fn refused_bytes(task: &Task, bytes: &[u8], refusal: &Refusal) -> Dra
         request_sha256: Some(Digest::of(bytes)),
         requester: Some(grant.requester.clone()),
         target: Some(grant.target.clone()),
-        cert: Some(cert(task)),
+        cert: Some(cert(task.certificate())),
         ..Draft::new(Event::Refused)
     };
     deny(draft, refusal)

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use agent_exec::order::{self, Knowledge, Task, Unverified};
+use agent_exec::order::{self, Knowledge, Own, Task, Unverified};
 use openssh::key::PublicKey;
 use serde_json::Value;
 use wire::ids::{Fingerprint, TargetName};
@@ -66,8 +66,13 @@ impl Web1 {
                 return Err(refusal.code.to_string());
             }
         };
+        let own = Own {
+            risk: Risk::Read,
+            manifest: &verified.payload().manifest,
+            approvals: 0,
+        };
         order::timely(verified.payload(), now)
-            .and_then(|()| order::permitted(&verified, Risk::Read, None))
+            .and_then(|()| order::permitted(&verified, own, None, None, &self.knows(now)))
             .map_err(|refusal| refusal.code.to_string())
     }
 }

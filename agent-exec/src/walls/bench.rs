@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::child::{self, Command};
+use crate::child::{self, Alone, Command};
 use crate::house::{self, Config};
 use crate::sys::Resting;
 
@@ -77,6 +77,7 @@ fn action(resting: Resting, walls: impl FnOnce(BorrowedFd<'_>) -> Walls) -> (f64
         argv,
         program,
         stdin,
+        alone: Alone::Ends,
         timeout: Duration::from_secs(10),
         limits,
         walls,

@@ -6,10 +6,13 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 
+use wire::ids::Head;
+
 use crate::clock::rfc3339;
 use crate::error::Error;
 use crate::log::Log;
 use crate::record::{MAX_LINE, Record};
+use crate::tail::head_of;
 
 impl Log {
     /// Visits the records since `since` (Unix seconds), oldest first, and some that are older: whole segments are read.
@@ -18,14 +21,14 @@ impl Log {
     ///
     /// # Errors
     /// [`Error::Io`] and [`Error::Broken`].
-    pub fn since(&self, since: u64, visit: &mut dyn FnMut(Record)) -> Result<(), Error> {
+    pub fn since(&self, since: u64, visit: &mut dyn FnMut(Record, Head)) -> Result<(), Error> {
         // Times in records have one width, so that they sort as texts.
         let since = rfc3339(since.saturating_mul(1000));
         let folder = self.folder();
         let mut wanted = Vec::new();
         for first in folder.list()?.into_iter().rev() {
             let Some(file) = folder.segment(first)? else { continue };
-            let begins = Lines::of(first, file).next()?.map(|record| record.envelope.ts);
+            let begins = Lines::of(first, file).next()?.map(|(record, _)| record.envelope.ts);
             wanted.push(first);
             if begins.is_some_and(|begins| begins < since) {
                 break;
@@ -34,8 +37,8 @@ impl Log {
         for first in wanted.into_iter().rev() {
             let Some(file) = folder.segment(first)? else { continue };
             let mut lines = Lines::of(first, file);
-            while let Some(record) = lines.next()? {
-                visit(record);
+            while let Some((record, head)) = lines.next()? {
+                visit(record, head);
             }
         }
         Ok(())
@@ -57,7 +60,7 @@ impl Lines {
     }
 
     /// The next whole line; none at the end, and before a line without its end.
-    fn next(&mut self) -> Result<Option<Record>, Error> {
+    fn next(&mut self) -> Result<Option<(Record, Head)>, Error> {
         let mut line = Vec::new();
         let most = MAX_LINE as u64 + 1;
         (&mut self.file)
@@ -71,7 +74,9 @@ impl Lines {
             segment: self.first,
             what,
         };
-        Record::parse(&line).map(Some).map_err(broken)
+        let record = Record::parse(&line).map_err(broken)?;
+        let head = head_of(&record.envelope, &line);
+        Ok(Some((record, head)))
     }
 }
 
@@ -124,7 +129,11 @@ mod tests {
 
     fn seqs(log: &Log, since: u64) -> Vec<u64> {
         let mut seqs = Vec::new();
-        log.since(since, &mut |record| seqs.push(record.envelope.seq)).unwrap();
+        log.since(since, &mut |record, head| {
+            assert_eq!(record.envelope.seq, head.seq);
+            seqs.push(head.seq);
+        })
+        .unwrap();
         seqs
     }
 
@@ -150,7 +159,7 @@ mod tests {
         std::fs::write(&path, [&whole[..], b"{\"v\":1"].concat()).unwrap();
         assert_eq!(seqs(&log, 0), [1, 2]);
         std::fs::write(&path, [&whole[..], b"{\"v\":1}\n"].concat()).unwrap();
-        let error = log.since(0, &mut |_| {}).unwrap_err();
+        let error = log.since(0, &mut |_, _| {}).unwrap_err();
         assert!(matches!(error, Error::Broken { segment: 1, .. }), "{error:?}");
     }
 }

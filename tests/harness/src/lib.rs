@@ -8,6 +8,7 @@ pub mod bare;
 pub mod changed;
 pub mod control;
 pub mod demo;
+pub mod effects;
 pub mod evidence;
 pub mod evil;
 pub mod forge;

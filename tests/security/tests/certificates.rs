@@ -59,7 +59,7 @@ fn wrong_certificates() -> Vec<(&'static str, &'static str, Change)> {
         ("cert_other_principal", "certificate_principals", |forge, _| {
             forge.principals = vec!["web-2".to_owned()]
         }),
-        ("action_cert_as_task_cert", "certificate_principals", |forge, _| {
+        ("action_cert_as_task_cert", "certificate_missing", |forge, _| {
             forge.principals = vec!["action/web-1".to_owned()];
         }),
         // REQ-CERT-5
