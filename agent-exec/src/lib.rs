@@ -145,7 +145,8 @@ fn check_arguments(mut arguments: impl Iterator<Item = OsString>) -> Result<(), 
 }
 
 fn say(line: &TargetLine) -> Result<(), Fatal> {
-    peer::write(std::io::stdout(), line.to_line().as_bytes()).map_err(Fatal::Peer)
+    line.write_to(peer::Writer::buffered(std::io::stdout()))
+        .map_err(Fatal::Peer)
 }
 
 fn now() -> u64 {

@@ -1,6 +1,8 @@
 //! A program's output: counted and hashed to its end, kept up to a limit, freed of secrets, and put into words for the
 //! answer. Secrets go before anything is encoded, so base64 is no way around it.
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
@@ -51,7 +53,11 @@ impl Capture {
         };
         let clean = redact::redact_range(part.map_or(&[], Part::before), &self.kept, end);
         let redactions = clean.count;
-        let (encoding, text) = encode(clean.bytes.into_owned(), truncated, wanted);
+        let bytes = match clean.bytes {
+            Cow::Borrowed(_) => self.kept,
+            Cow::Owned(bytes) => bytes,
+        };
+        let (encoding, text) = encode(bytes, truncated, wanted);
         let stream = Stream {
             encoding,
             bytes: self.bytes,
@@ -70,15 +76,28 @@ fn encode(mut bytes: Vec<u8>, truncated: bool, wanted: Option<Encoding>) -> (Enc
     if truncated && wanted != Some(Encoding::Base64) {
         drop_partial_character(&mut bytes);
     }
-    let text = match std::str::from_utf8(&bytes) {
-        _ if wanted == Some(Encoding::Base64) => None,
-        Ok(text) if !text.contains('\0') => Some(text.to_owned()),
-        _ if wanted == Some(Encoding::Text) => Some(String::from_utf8_lossy(&bytes).replace('\0', "\u{fffd}")),
-        _ => None,
-    };
-    match text.filter(|text| json_len(text) <= MAX_JSON) {
-        Some(text) => (Encoding::Text, text),
-        None => (Encoding::Base64, STANDARD.encode(bytes)),
+    let encoded = |bytes: &[u8]| (Encoding::Base64, STANDARD.encode(bytes));
+    if wanted == Some(Encoding::Base64) {
+        return encoded(&bytes);
+    }
+    // The bytes become the text, because an output can be long.
+    match String::from_utf8(bytes) {
+        Ok(text) if !text.contains('\0') => {
+            if json_len(&text) <= MAX_JSON {
+                (Encoding::Text, text)
+            } else {
+                encoded(text.as_bytes())
+            }
+        }
+        other => {
+            let bytes = other.map_or_else(std::string::FromUtf8Error::into_bytes, String::into_bytes);
+            let lossy = || String::from_utf8_lossy(&bytes).replace('\0', "\u{fffd}");
+            let text = (wanted == Some(Encoding::Text)).then(lossy);
+            match text.filter(|text| json_len(text) <= MAX_JSON) {
+                Some(text) => (Encoding::Text, text),
+                None => encoded(&bytes),
+            }
+        }
     }
 }
 

@@ -107,23 +107,41 @@ impl<'fd> Lines<'fd> {
     }
 }
 
-/// Writes all of it.
-///
-/// # Errors
-/// [`io::ErrorKind::TimedOut`] when the other side does not read; whatever write and poll say.
-pub(crate) fn write(to: impl AsFd, mut bytes: &[u8]) -> io::Result<()> {
-    let end = Instant::now() + WRITE;
-    while !bytes.is_empty() {
-        if !wait(to.as_fd(), PollFlags::POLLOUT, end.min(Instant::now() + STALL))? {
+/// The other side, for writing: patient, but not for ever.
+pub(crate) struct Writer<F> {
+    to: F,
+    end: Instant,
+}
+
+impl<F: AsFd> Writer<F> {
+    /// Everything has to be written within a minute from now.
+    pub(crate) fn new(to: F) -> Self {
+        let end = Instant::now() + WRITE;
+        Self { to, end }
+    }
+
+    /// The same, in pieces that fill a pipe's smallest write.
+    pub(crate) fn buffered(to: F) -> io::BufWriter<Self> {
+        io::BufWriter::with_capacity(PIECE, Self::new(to))
+    }
+}
+
+impl<F: AsFd> io::Write for Writer<F> {
+    /// [`io::ErrorKind::TimedOut`] when the other side does not read.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if !wait(
+            self.to.as_fd(),
+            PollFlags::POLLOUT,
+            self.end.min(Instant::now() + STALL),
+        )? {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "the other side does not read"));
         }
-        match nix::unistd::write(&to, &bytes[..bytes.len().min(PIECE)]) {
-            Ok(count) => bytes = &bytes[count..],
-            Err(Errno::EINTR | Errno::EAGAIN) => {}
-            Err(errno) => return Err(errno.into()),
-        }
+        Ok(nix::unistd::write(&self.to, &bytes[..bytes.len().min(PIECE)])?)
     }
-    Ok(())
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Waits until something can be read or written; false when the deadline came first.
@@ -171,7 +189,7 @@ mod tests {
     fn a_peer_that_does_not_read_is_not_waited_for_for_ever() {
         let (_read, write_end) = std::io::pipe().unwrap();
         let begun = Instant::now();
-        let error = write(&write_end, &[b'x'; 256 * 1024]).unwrap_err();
+        let error = Writer::buffered(&write_end).write_all(&[b'x'; 256 * 1024]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert!(begun.elapsed() >= STALL && begun.elapsed() < STALL * 2);
     }

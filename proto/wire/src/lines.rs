@@ -184,6 +184,23 @@ struct FromTarget {
     refused: Option<LineRefused>,
 }
 
+/// The same for writing, with the texts where they are.
+#[derive(Default, Serialize)]
+struct Said<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hello: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sig: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stderr: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<LineRefused>,
+}
+
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct LineRefused {
@@ -233,32 +250,48 @@ impl TargetLine {
         }
     }
 
-    /// Writes the line, newline included.
+    /// The line, newline included.
     #[must_use]
     pub fn to_line(&self) -> String {
-        let line = match self.clone() {
-            Self::Hello(Sealed { payload, sig }) => FromTarget {
+        to_line(&self.said())
+    }
+
+    /// Writes the line, newline included, without making a text of it first: an output can be long.
+    ///
+    /// # Errors
+    /// Whatever the writer says.
+    pub fn write_to(&self, mut to: impl std::io::Write) -> std::io::Result<()> {
+        serde_json::to_writer(&mut to, &self.said())?;
+        to.write_all(b"\n")?;
+        to.flush()
+    }
+
+    fn said(&self) -> Said<'_> {
+        match self {
+            Self::Hello(Sealed { payload, sig }) => Said {
                 hello: Some(payload),
                 sig: Some(sig),
-                ..FromTarget::default()
+                ..Said::default()
             },
             Self::Answer(Answer {
                 outcome: Sealed { payload, sig },
                 output,
                 stderr,
-            }) => FromTarget {
+            }) => Said {
                 payload: Some(payload),
                 sig: Some(sig),
-                output,
-                stderr,
-                ..FromTarget::default()
+                output: output.as_deref(),
+                stderr: stderr.as_deref(),
+                ..Said::default()
             },
-            Self::Refused { line, code } => FromTarget {
-                refused: Some(LineRefused { line, code }),
-                ..FromTarget::default()
+            Self::Refused { line, code } => Said {
+                refused: Some(LineRefused {
+                    line: *line,
+                    code: *code,
+                }),
+                ..Said::default()
             },
-        };
-        to_line(&line)
+        }
     }
 }
 
@@ -310,7 +343,11 @@ mod tests {
             },
         ];
         for line in lines {
-            assert_eq!(TargetLine::parse(line.to_line().trim_end().as_bytes()), Ok(line));
+            let text = line.to_line();
+            let mut written = Vec::new();
+            line.write_to(&mut written).unwrap();
+            assert_eq!(written, text.as_bytes());
+            assert_eq!(TargetLine::parse(text.trim_end().as_bytes()), Ok(line));
         }
     }
 
