@@ -156,6 +156,6 @@ mod tests {
             hits.map(|hit| (hit.pattern(), hit.range())).collect::<Vec<_>>()
         };
         assert_eq!(found(&COMPACT), found(&FAST));
-        assert!(found(&FAST).len() > 8);
+        assert!(found(&FAST).len() >= 6, "{:?}", found(&FAST));
     }
 }
