@@ -123,7 +123,8 @@ pub struct TaskView {
     pub opened: u64,
     /// When it ends by itself, Unix time.
     pub ends: u64,
-    /// Its targets, and when the certificate on each ends; `None` once the task is over.
+    /// Its targets, and when the certificate on each ends; `None` where it has none: the task is over, or was not used
+    /// since the relay was started.
     pub targets: Vec<(TargetName, Option<u64>)>,
     /// Its newest requests, oldest first: id, target, action, and what became of each.
     pub requests: Vec<crate::store::Request>,

@@ -14,6 +14,7 @@ use crate::error::chain;
 use crate::inventory;
 use crate::issuer::Issuer;
 use crate::records::Records;
+use crate::store::{self, Unusable};
 
 /// Everything that the configuration names, loaded and without a fault.
 #[derive(Debug)]
@@ -74,6 +75,9 @@ pub async fn whole(path: &Path) -> Result<Loaded, Vec<Fault>> {
             "log_dir: failed to {why}, in {dir}; it and what is in it must be writ-relay's, with space left"
         )));
     }
+    if let Err(unusable) = store::check(&config.store()) {
+        faults.push(Fault::new(format!("state_dir: failed to {unusable}")));
+    }
     let issuer = Issuer::new(&config.ca_socket);
     match issuer.describe().await {
         Ok(ca) if ca.relay != config.name.as_str() => {
@@ -89,6 +93,17 @@ pub async fn whole(path: &Path) -> Result<Loaded, Vec<Fault>> {
         }
     }
     if faults.is_empty() { Ok(loaded) } else { Err(faults) }
+}
+
+/// What is wrong with the store that another start would find again.
+#[must_use]
+pub fn store_fault(unusable: &Unusable) -> Option<Fault> {
+    match unusable {
+        Unusable::Newer { .. } | Unusable::Foreign(_) | Unusable::Broken { .. } | Unusable::Exposed { .. } => {
+            Some(Fault::new(format!("state_dir: failed to {unusable}")))
+        }
+        Unusable::Held(_) | Unusable::Machine { .. } => None,
+    }
 }
 
 /// What is missing of the separation of accounts, as far as it can be seen from here.

@@ -112,6 +112,12 @@ impl Config {
         }
     }
 
+    /// The store: tasks and requests.
+    #[must_use]
+    pub fn store(&self) -> PathBuf {
+        self.state_dir.join("store.sqlite")
+    }
+
     /// The lock of the relay's log: beside the state, where no reader of logs can hold it.
     #[must_use]
     pub fn log_lock(&self) -> PathBuf {

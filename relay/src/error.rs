@@ -6,7 +6,7 @@
 use wire::Code;
 use wire::ids::{ActionName, RequestId, TargetName, TaskId};
 
-use crate::{issuer, session};
+use crate::{issuer, session, store};
 
 /// Who says no.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,6 +116,18 @@ impl Refusal {
     pub fn log(error: &audit::Error, about: &About) -> Self {
         tracing::error!(%error, "the relay's log cannot be written");
         Self::new(error.code(), about)
+    }
+
+    /// The store could not be used, or is full: nothing was run.
+    #[must_use]
+    pub fn store(error: &store::Error, about: &About) -> Self {
+        match error {
+            store::Error::Full => Self::because(error.code(), "too much of the task is under way", about),
+            store::Error::Unavailable(_) => {
+                tracing::error!(%error, "the store cannot be used");
+                Self::new(error.code(), about)
+            }
+        }
     }
 
     /// The CA's no, or its absence.

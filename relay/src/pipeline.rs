@@ -8,6 +8,7 @@
 //! signature, no outcome. A step that says no ends the call with one Code, in one record of whoever refused.
 
 mod refusals;
+mod restart;
 mod seat;
 mod tasks;
 mod verdict;
@@ -20,7 +21,7 @@ use audit::{Draft, Event, Output, Witness};
 use catalogue::{Catalogue, HostTrust, Inventory};
 use openssh::sshsig;
 use tokio::sync::Semaphore;
-use wire::ids::{Digest, Fingerprint, RequestId, TargetName};
+use wire::ids::{Digest, Fingerprint, RequestId, TargetName, TaskId};
 use wire::lines::{Answer, RelayLine};
 use wire::seal::Sealed;
 use wire::{Code, Mode, Payload, PayloadWitness, Proof, Requester, Risk, Status, Stream};
@@ -31,9 +32,10 @@ use crate::issuer::Issuer;
 use crate::people::People;
 use crate::records::Records;
 use crate::seats::{Seat, Seats};
-use crate::session::{self, Host, Session, Trust};
-use crate::store::{Owner, Request, Store, Task};
+use crate::session::{Host, Session, Trust};
+use crate::store::{Owner, Phase, Request, Store, Task};
 
+pub use restart::NotTakenUp;
 use verdict::Verified;
 
 /// Calls that may be on their way at once, of all clients together.
@@ -124,7 +126,7 @@ impl Relay {
             Call::OpenTask { reason, targets } => self.open_task(requester, reason, targets).await.map(Reply::Opened),
             Call::TaskStatus { task } => self.task_status(requester, &task).await.map(Reply::Status),
             Call::CloseTask { task } => self.close_task(requester, &task).await,
-            Call::ListTargets => Ok(Reply::Targets(self.list_targets(requester))),
+            Call::ListTargets => self.list_targets(requester).await.map(Reply::Targets),
             Call::ServerInfo => Ok(Reply::Server(Box::new(self.server_info(caller).await))),
         }
     }
@@ -134,7 +136,7 @@ impl Relay {
         let mut asked = self.check(act)?;
         let task = self.join(requester, &asked).await?;
         asked.about.task = Some(task.id.clone());
-        let seat = self.seat(&task, &asked)?;
+        let seat = self.seat(&task, &asked.act.target, &asked.about).await?;
         let (session, issued) = self.session(&seat, &asked.about).await?;
         Self::compare_clocks(&session, &asked.about)?;
         let built = self.build(requester, &task, &issued, asked).await?;
@@ -183,6 +185,8 @@ impl Relay {
             let task = self
                 .store
                 .task(&owner, id)
+                .await
+                .map_err(|error| Refusal::store(&error, &asked.about))?
                 .ok_or_else(|| Refusal::new(Code::UnknownTask, &asked.about))?;
             if !task.is_open((self.now)()) {
                 return Err(Refusal::new(Code::TaskEnded, &about));
@@ -196,7 +200,8 @@ impl Relay {
         }
         let turn = self.seats.turn(&owner, &asked.act.target);
         let _turn = turn.lock().await;
-        if let Some(task) = self.store.open_on(&owner, &asked.act.target, (self.now)()) {
+        let open = self.store.open_on(&owner, &asked.act.target, (self.now)()).await;
+        if let Some(task) = open.map_err(|error| Refusal::store(&error, &asked.about))? {
             return Ok(task);
         }
         let reason = asked
@@ -213,14 +218,9 @@ impl Relay {
             })?;
         self.store
             .task(&owner, &opened.task)
+            .await
+            .map_err(|error| Refusal::store(&error, &asked.about))?
             .ok_or_else(|| Refusal::new(Code::Internal, &asked.about))
-    }
-
-    fn seat(&self, task: &Task, asked: &Asked) -> Result<Arc<Seat>, Refusal> {
-        // Gone between the look into the store and here: somebody closed the task.
-        self.seats
-            .find(&task.id, &asked.act.target)
-            .ok_or_else(|| Refusal::new(Code::TaskEnded, &asked.about))
     }
 
     /// A target whose clock is too far off would refuse what is signed now, or take it for too long.
@@ -282,7 +282,8 @@ impl Relay {
         })
     }
 
-    /// What is about to be asked is durable in the relay's log before anything of it leaves.
+    /// What is about to be asked is durable in the relay's log before anything of it leaves. The store has it first, so that
+    /// a start finds every request that the log has no end of.
     async fn record_request(&self, requester: &Requester, task: &Task, built: Built) -> Result<Recorded, Refusal> {
         let draft = Draft {
             requester: Some(requester.clone()),
@@ -292,27 +293,49 @@ impl Relay {
             mode: Some(Mode::Run),
             ..self.draft(Event::Request, &built)
         };
-        self.records
-            .append(draft)
-            .await
-            .map_err(|error| Refusal::log(&error, &built.asked.about))?;
-        self.store.begin(
-            &task.id,
-            Request {
-                id: built.request.clone(),
-                target: built.asked.act.target.clone(),
-                action: built.asked.act.action.clone(),
-                end: None,
+        let request = Request {
+            id: built.request.clone(),
+            target: built.asked.act.target.clone(),
+            action: built.asked.act.action.clone(),
+            risk: built.asked.risk,
+            sha256: built.sha256.clone(),
+            phase: match built.asked.risk {
+                Risk::Read => Phase::Sent,
+                Risk::Change | Risk::Destroy => Phase::Recorded,
             },
-        );
+            end: None,
+        };
+        self.store
+            .begin(&task.id, request, &built.payload, (self.now)())
+            .await
+            .map_err(|error| Refusal::store(&error, &built.asked.about))?;
+        if let Err(error) = self.records.append(draft).await {
+            let refusal = Refusal::log(&error, &built.asked.about);
+            self.settle(&task.id, &built.request, Status::Refused, Some(refusal.code))
+                .await;
+            return Err(refusal);
+        }
         Ok(Recorded { built })
     }
 
+    /// Remembers what became of a request. The log has it; what cannot be written now the store writes before it says
+    /// anything else.
+    async fn settle(&self, task: &TaskId, request: &RequestId, status: Status, code: Option<Code>) {
+        if let Err(error) = self.store.settle(task, request, status, code).await {
+            tracing::error!(%error, %task, %request, "the end of a request is not in the store yet");
+        }
+    }
+
     /// Signs with the task's key and asks. What comes back is not yet believed.
-    async fn send(&self, seat: &Seat, session: &Session, recorded: &Recorded) -> Result<Answer, session::Error> {
+    async fn send(&self, seat: &Seat, session: &Session, recorded: &Recorded) -> Result<Answer, Refusal> {
         let built = &recorded.built;
+        let about = &built.asked.about;
         let sig = sshsig::sign(&seat.key, sshsig::REQUEST, built.payload.as_bytes())
-            .map_err(|_| session::Error::NotSent("the request could not be signed".to_owned()))?;
+            .map_err(|_| Refusal::because(Code::NotSent, "it could not be signed", about))?;
+        if built.asked.risk != Risk::Read {
+            let sent = self.store.sent(&seat.task, &built.request).await;
+            sent.map_err(|error| Refusal::store(&error, about))?;
+        }
         let line = RelayLine::Request(
             Sealed {
                 payload: built.payload.clone(),
@@ -320,7 +343,8 @@ impl Relay {
             },
             None,
         );
-        session.ask(&line, built.asked.timeout + MARGIN).await
+        let answer = session.ask(&line, built.asked.timeout + MARGIN).await;
+        answer.map_err(|error| Refusal::session(&error, about))
     }
 
     /// Believes the answer or not, records which, and hands it up.
@@ -330,7 +354,7 @@ impl Relay {
         session: &Session,
         receipt_key: &openssh::key::PublicKey,
         recorded: Recorded,
-        answer: Result<Answer, session::Error>,
+        answer: Result<Answer, Refusal>,
     ) -> Result<Done, Refusal> {
         let built = recorded.built;
         let about = &built.asked.about;
@@ -341,7 +365,7 @@ impl Relay {
                 session.close("a receipt of the target did not hold");
                 Refusal::because(Code::ReceiptInvalid, what, about)
             }),
-            Err(error) => Err(Refusal::session(&error, about)),
+            Err(refusal) => Err(refusal),
         };
         let draft = match &verified {
             Ok(verified) => self.outcome_draft(&built, verified),
@@ -353,11 +377,17 @@ impl Relay {
             },
         };
         let (status, code) = (draft.status.unwrap_or(Status::Unknown), draft.code);
-        self.store.settle(&task.id, &built.request, status, code);
-        let head = self.records.append(draft).await.map_err(|error| {
-            tracing::error!(%error, "an answer came and cannot be recorded");
-            Refusal::because(error.code(), "the answer came, and could not be recorded", about)
-        })?;
+        let head = match self.records.append(draft).await {
+            Ok(head) => head,
+            Err(error) => {
+                tracing::error!(%error, "an answer came and cannot be recorded");
+                self.settle(&task.id, &built.request, Status::Unknown, Some(error.code()))
+                    .await;
+                let detail = "the answer came, and could not be recorded";
+                return Err(Refusal::because(error.code(), detail, about));
+            }
+        };
+        self.settle(&task.id, &built.request, status, code).await;
         let verified = verified.map_err(|refusal| Refusal {
             record: Some(head.seq),
             ..refusal

@@ -3,12 +3,13 @@
 //! Every append waits until its record is durable. Appends block, so they run on threads that may; they take turns for
 //! the write and wait for the disk together. Peers that proved nothing are counted and recorded once a minute.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use audit::{Draft, Error, Log, Own, Strangers, Tier, Who};
-use wire::Code;
-use wire::ids::{Head, RelayName};
+use audit::{Draft, Error, Event, Log, Own, Strangers, Tier, Who};
+use wire::ids::{Head, RelayName, RequestId};
+use wire::{Code, Status};
 
 /// The log and the counter of strangers. Cheap to clone.
 #[derive(Clone)]
@@ -56,6 +57,39 @@ impl Records {
         tokio::task::spawn_blocking(move || log.lock().unwrap_or_else(PoisonError::into_inner).head())
             .await
             .ok()
+    }
+
+    /// What the log says became of these requests, as far as it does. It is read from `since` on, Unix seconds.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn outcomes(
+        &self,
+        since: u64,
+        requests: BTreeSet<RequestId>,
+    ) -> Result<BTreeMap<RequestId, (Status, Option<Code>)>, Error> {
+        let log = Arc::clone(&self.log);
+        blocking(move || {
+            let mut found = BTreeMap::new();
+            let log = log.lock().unwrap_or_else(PoisonError::into_inner);
+            log.since(since, &mut |record, _| {
+                let Draft {
+                    event: Event::Outcome,
+                    request_id: Some(request),
+                    status: Some(status),
+                    code,
+                    ..
+                } = record.draft
+                else {
+                    return;
+                };
+                if requests.contains(&request) {
+                    found.insert(request, (status, code));
+                }
+            })?;
+            Ok(found)
+        })
+        .await
     }
 
     /// Counts a peer that proved nothing. Gives the record's head when one was due.

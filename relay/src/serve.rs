@@ -16,10 +16,10 @@ use crate::door::{self, Door};
 use crate::issuer::Issuer;
 use crate::mcp::{self, Tools};
 use crate::people::People;
-use crate::pipeline::Relay;
+use crate::pipeline::{NotTakenUp, Relay};
 use crate::records::Records;
 use crate::seats::Seats;
-use crate::store::Memory;
+use crate::store::{Sqlite, Unusable};
 
 /// How long calls under way may take to end after a stop was asked for.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -35,6 +35,12 @@ pub enum Error {
     /// The log cannot be opened or written.
     #[error("write the log")]
     Log(#[from] audit::Error),
+    /// The store is held by another process, or the machine does not give it.
+    #[error(transparent)]
+    Store(Unusable),
+    /// What an earlier run left is not settled.
+    #[error(transparent)]
+    Restart(#[from] NotTakenUp),
     /// The socket cannot be opened.
     #[error(transparent)]
     Door(#[from] door::Error),
@@ -61,6 +67,7 @@ pub async fn run(path: &Path) -> Result<(), Error> {
     let relay = build(loaded)?;
     let mut ends = Ends::catch()?;
     relay.records.append(Draft::new(Event::Start)).await?;
+    relay.take_up().await?;
     let door = Door::open(&config.socket).await?;
     tracing::info!(
         socket = %config.socket.display(),
@@ -87,10 +94,10 @@ fn build(loaded: check::Loaded) -> Result<Arc<Relay>, Error> {
         catalogue,
     } = loaded;
     Ok(Arc::new(Relay {
+        store: Box::new(Sqlite::open(&config.store()).map_err(unusable)?),
         people: People::new(config.persons.iter().cloned()),
         records: Records::open(&config.log_dir, &config.log_lock(), &config.name)?,
         issuer: Issuer::new(&config.ca_socket),
-        store: Box::new(Memory::default()),
         seats: Seats::default(),
         busy: Relay::places(),
         name: config.name,
@@ -99,6 +106,15 @@ fn build(loaded: check::Loaded) -> Result<Arc<Relay>, Error> {
         catalogue,
         now,
     }))
+}
+
+/// A store that somebody has to do something about is a fault like those of the configuration: starting again would not
+/// change it.
+fn unusable(unusable: Unusable) -> Error {
+    match check::store_fault(&unusable) {
+        Some(fault) => Error::Refused(vec![fault]),
+        None => Error::Store(unusable),
+    }
 }
 
 /// Lets clients in until the relay is told to stop.

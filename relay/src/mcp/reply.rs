@@ -386,6 +386,9 @@ mod tests {
                 id: canary().request,
                 target: "web-1".parse().unwrap(),
                 action: "tail_log".parse().unwrap(),
+                risk: wire::Risk::Read,
+                sha256: wire::ids::Digest::zero(),
+                phase: crate::store::Phase::Settled,
                 end: Some((Status::Refused, Some(Code::PathRefused))),
             }],
         };

@@ -12,7 +12,7 @@ use super::Relay;
 use crate::call::{Opened, Reply, TaskView};
 use crate::error::{About, Refusal};
 use crate::seats::{Seat, new_key};
-use crate::store::Task;
+use crate::store::{self, Task};
 
 impl Relay {
     /// A new task. The CA decides for each target; a task that is open nowhere is not opened.
@@ -47,9 +47,12 @@ impl Relay {
             closed: false,
         };
         let owner = task.owner.clone();
-        self.store.open(task.clone(), now).map_err(|_| {
-            let detail = "too many tasks are open; close_task ends one, and task ids are in list_targets";
-            Refusal::because(Code::Capacity, detail, &about)
+        self.store.open(task.clone(), now).await.map_err(|error| match error {
+            store::Error::Full => {
+                let detail = "too many tasks are open; close_task ends one, and task ids are in list_targets";
+                Refusal::because(Code::Capacity, detail, &about)
+            }
+            store::Error::Unavailable(_) => Refusal::store(&error, &about),
         })?;
         let mut opened = Opened {
             task: id.clone(),
@@ -62,7 +65,6 @@ impl Relay {
         for target in targets {
             match self.open_on(requester, &task, &target).await {
                 Ok((ends, record)) => {
-                    self.store.reach(&id, target.clone(), ends);
                     opened.ends = opened.ends.min(ends);
                     opened.record = record;
                     opened.targets.push(target);
@@ -83,7 +85,9 @@ impl Relay {
         match answer {
             // Recorded by whoever answers with it.
             Some((_, refusal)) => {
-                self.store.close(&owner, &id);
+                if let Err(error) = self.store.close(&owner, &id, (self.now)()).await {
+                    tracing::error!(%error, task = %id, "a task that is open nowhere stays in the store until its time is up");
+                }
                 Err(refusal)
             }
             None => Ok(opened),
@@ -91,7 +95,7 @@ impl Relay {
     }
 
     /// One target of a new task: a key, the CA's certificate for it, a record, a seat.
-    async fn open_on(
+    pub(super) async fn open_on(
         self: &Arc<Self>,
         requester: &Requester,
         task: &Task,
@@ -121,7 +125,12 @@ impl Relay {
             .map_err(|error| Refusal::log(&error, &about))?;
         let ends = issued.task_ends;
         let seat = Arc::new(Seat::new(task.id.clone(), target.clone(), key, issued, (self.now)()));
+        // Before the task is known to be there: whoever finds a place without a seat makes another key.
         self.seats.take(Arc::clone(&seat));
+        if let Err(error) = self.store.reach(&task.id, target, ends).await {
+            self.seats.leave(&task.id);
+            return Err(Refusal::store(&error, &about));
+        }
         self.keep_fresh(&seat);
         Ok((ends, head.seq))
     }
@@ -131,7 +140,11 @@ impl Relay {
         let task = self
             .store
             .task(&Self::owner(requester), id)
+            .await
+            .map_err(|error| Refusal::store(&error, &About::default()))?
             .ok_or_else(|| Refusal::new(Code::UnknownTask, &About::default()))?;
+        let requests = self.store.requests(id).await;
+        let requests = requests.map_err(|error| Refusal::store(&error, &About::default()))?;
         let mut targets = Vec::new();
         for target in &task.targets {
             let ends = match self.seats.find(id, target) {
@@ -146,22 +159,24 @@ impl Relay {
             opened: task.opened,
             ends: task.ends,
             targets,
-            requests: self.store.requests(id),
+            requests,
             task: task.id,
         })
     }
 
     /// Ends a task: sessions are closed and keys forgotten, whatever else fails.
     pub(super) async fn close_task(&self, requester: &Requester, id: &TaskId) -> Result<Reply, Refusal> {
-        let task = self
-            .store
-            .close(&Self::owner(requester), id)
-            .ok_or_else(|| Refusal::new(Code::UnknownTask, &About::default()))?;
+        let owner = Self::owner(requester);
+        let unavailable = |error| Refusal::store(&error, &About::default());
+        let task = self.store.task(&owner, id).await.map_err(unavailable)?;
+        let task = task.ok_or_else(|| Refusal::new(Code::UnknownTask, &About::default()))?;
         let about = About {
             task: Some(task.id.clone()),
             ..About::default()
         };
+        let closed = self.store.close(&owner, id, (self.now)()).await;
         let seats = self.give_up(self.seats.leave(id), "the task was closed").await;
+        closed.map_err(|error| Refusal::store(&error, &about))?;
         let record = self
             .record_close(&task, "closed by its owner")
             .await
@@ -176,7 +191,11 @@ impl Relay {
     /// Ends tasks whose time is up, and records what waits to be recorded. Called every few seconds.
     pub async fn sweep(&self) {
         let now = (self.now)();
-        for task in self.store.expire(now) {
+        let over = self.store.expire(now).await.unwrap_or_else(|error| {
+            tracing::error!(%error, "tasks whose time is up cannot be ended");
+            Vec::new()
+        });
+        for task in over {
             self.give_up(self.seats.leave(&task.id), "the task's time was up").await;
             if let Err(error) = self.record_close(&task, "its time was up").await {
                 tracing::error!(%error, task = %task.id, "the end of a task cannot be recorded");
@@ -190,7 +209,7 @@ impl Relay {
         self.give_up(self.seats.leave_all(), "the relay was stopped").await;
     }
 
-    async fn give_up(&self, seats: Vec<Arc<Seat>>, why: &str) -> usize {
+    pub(super) async fn give_up(&self, seats: Vec<Arc<Seat>>, why: &str) -> usize {
         let mut sessions = 0;
         for seat in seats {
             seat.changed.notify_one();

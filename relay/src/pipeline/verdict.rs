@@ -53,7 +53,7 @@ pub(super) fn status_of(code: Code, by: RefusedBy) -> Status {
     match code {
         // The target could not read the line, or nothing of it was sent.
         _ if by == RefusedBy::Target => Status::Refused,
-        Code::SessionLost => Status::Refused,
+        Code::SessionLost | Code::NotSent | Code::StoreUnavailable => Status::Refused,
         _ => Status::Unknown,
     }
 }

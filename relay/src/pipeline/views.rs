@@ -8,14 +8,15 @@ use crate::error::{About, Refusal};
 
 impl Relay {
     /// Every target of the inventory, with the caller's open task there.
-    pub(super) fn list_targets(&self, requester: &Requester) -> Vec<Listed> {
-        let (owner, now) = (Self::owner(requester), (self.now)());
+    pub(super) async fn list_targets(&self, requester: &Requester) -> Result<Vec<Listed>, Refusal> {
+        let open = self.store.places(&Self::owner(requester), (self.now)()).await;
+        let mut open = open.map_err(|error| Refusal::store(&error, &About::default()))?;
         let listed = |target: &catalogue::Target| Listed {
             target: target.name().clone(),
             labels: target.labels().clone(),
-            task: self.store.open_on(&owner, target.name(), now).map(|task| task.id),
+            task: open.remove(target.name()),
         };
-        self.inventory.iter().map(listed).collect()
+        Ok(self.inventory.iter().map(listed).collect())
     }
 
     /// Who this relay is, whether the CA answers, and what is missing of the separation of accounts.

@@ -20,12 +20,12 @@ fn account() -> u32 {
     }
 }
 
-struct Room {
+pub(crate) struct Room {
     folder: tempfile::TempDir,
 }
 
 impl Room {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         let room = Self { folder };
@@ -55,7 +55,7 @@ impl Room {
         room
     }
 
-    fn at(&self, name: &str) -> PathBuf {
+    pub(crate) fn at(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
@@ -65,14 +65,14 @@ impl Room {
         }
     }
 
-    fn write(&self, name: &str, bytes: &[u8]) {
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) {
         let path = self.at(name);
         std::fs::write(&path, bytes).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
         self.give(&path);
     }
 
-    fn relay(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn relay(&self, arguments: &[&str]) -> Command {
         // A copy: the account may not enter the folder of the build. Made by another process: a descriptor of ours that
         // is open for writing while another test forks would make the file busy.
         let program = self.at("writ-relay");
@@ -98,7 +98,7 @@ impl Room {
         self.relay(arguments).output().unwrap()
     }
 
-    fn config(&self) -> String {
+    pub(crate) fn config(&self) -> String {
         self.at("relay.toml").to_str().unwrap().to_owned()
     }
 

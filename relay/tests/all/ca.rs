@@ -26,6 +26,21 @@ pub(crate) struct Facts {
     pub(crate) renewed: AtomicUsize,
 }
 
+impl Facts {
+    /// Those of a CA that gives everything for five minutes.
+    pub(crate) fn generous() -> Arc<Self> {
+        Arc::new(Self {
+            key: crate::world::key(10),
+            receipt: crate::world::key(30).public().clone(),
+            life_s: AtomicU64::new(300),
+            says_no: Mutex::new(None),
+            no_renewal: AtomicBool::new(false),
+            opened: AtomicUsize::new(0),
+            renewed: AtomicUsize::new(0),
+        })
+    }
+}
+
 struct FewLines(Arc<Facts>);
 
 /// Serves at `socket`. Targets whose name begins with `denied` are denied.

@@ -3,7 +3,6 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
 use catalogue::{Catalogue, HostTrust, Inventory};
 use openssh::key::SigningKey;
@@ -13,7 +12,7 @@ use relay::people::People;
 use relay::pipeline::Relay;
 use relay::records::Records;
 use relay::seats::Seats;
-use relay::store::Memory;
+use relay::store::Sqlite;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
@@ -76,15 +75,7 @@ impl World {
         std::fs::set_permissions(&state, std::fs::Permissions::from_mode(0o700)).unwrap();
         std::fs::create_dir(folder.path().join("log")).unwrap();
         let target = target::serve(key(30), manner, shows).await;
-        let ca = Arc::new(crate::ca::Facts {
-            key: key(10),
-            receipt: key(30).public().clone(),
-            life_s: AtomicU64::new(300),
-            says_no: std::sync::Mutex::new(None),
-            no_renewal: AtomicBool::new(false),
-            opened: AtomicUsize::new(0),
-            renewed: AtomicUsize::new(0),
-        });
+        let ca = crate::ca::Facts::generous();
         let socket = folder.path().join("ca.sock");
         crate::ca::serve(&socket, Arc::clone(&ca));
         let trust = match pinned {
@@ -109,7 +100,7 @@ impl World {
             people: People::new([(ALICE, "alice".parse().unwrap()), (BOB, "bob".parse().unwrap())]),
             inventory,
             catalogue,
-            store: Box::new(Memory::default()),
+            store: Box::new(Sqlite::open(&state.join("store.sqlite")).unwrap()),
             issuer: Issuer::new(&socket),
             records: Records::open(&folder.path().join("log"), &state.join("log.lock"), &name).unwrap(),
             seats: Seats::default(),
@@ -124,6 +115,43 @@ impl World {
             seen: target.seen,
             tools,
         }
+    }
+
+    /// The same relay, started anew on the same folders: its clients are gone, and so is all that was in memory only.
+    pub(crate) async fn restart(self) -> Self {
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while Arc::strong_count(&self.relay) > 1 {
+            assert!(std::time::Instant::now() < until, "a client is still there");
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        let Relay {
+            store,
+            records,
+            config,
+            people,
+            inventory,
+            catalogue,
+            issuer,
+            name,
+            ..
+        } = Arc::into_inner(self.relay).unwrap();
+        drop((store, records));
+        let state = self.folder.path().join("state");
+        let relay = Arc::new(Relay {
+            store: Box::new(Sqlite::open(&state.join("store.sqlite")).unwrap()),
+            records: Records::open(&self.folder.path().join("log"), &state.join("log.lock"), &name).unwrap(),
+            seats: Seats::default(),
+            busy: Relay::places(),
+            now: relay::serve::now,
+            config,
+            people,
+            inventory,
+            catalogue,
+            issuer,
+            name,
+        });
+        relay.take_up().await.unwrap();
+        Self { relay, ..self }
     }
 
     /// A client of this uid, not yet initialised.

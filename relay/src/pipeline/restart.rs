@@ -1,0 +1,134 @@
+//! The part of the story that goes on where a relay that is gone had come to.
+//!
+//! A start settles every request that nobody waits for any more, in the store and in the log, before the door opens. What
+//! was sent and has an effect stays unknown: it is asked for by its request id, and never sent again unasked. Tasks stay
+//! open; keys were in memory only, so the next call makes another, which the CA puts in the place of the one that is gone.
+
+use std::sync::Arc;
+
+use audit::{Draft, Event};
+use tokio::task::JoinSet;
+use wire::ids::TargetName;
+use wire::{Code, Proof, Requester, Risk, Status};
+
+use super::Relay;
+use crate::error::{About, Refusal};
+use crate::seats::Seat;
+use crate::store::{self, Phase, Task, Unsettled};
+
+/// Why a start does not know what the relay before it has left.
+#[derive(Debug, thiserror::Error)]
+pub enum NotTakenUp {
+    /// The log cannot be read or written.
+    #[error(transparent)]
+    Log(#[from] audit::Error),
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// Something of ours failed.
+    #[error("settle what an earlier run left: {0}")]
+    Failed(String),
+}
+
+impl Relay {
+    /// Brings every request of an earlier run to a known state. Called once, before any client is let in.
+    ///
+    /// # Errors
+    /// Any [`NotTakenUp`].
+    pub async fn take_up(self: &Arc<Self>) -> Result<(), NotTakenUp> {
+        let left = self.store.unsettled().await?;
+        let Some(oldest) = left.iter().map(|one| one.begun).min() else {
+            return Ok(());
+        };
+        let ids = left.iter().map(|one| one.request.id.clone()).collect();
+        let mut known = self.records.outcomes(oldest, ids).await?;
+        let count = left.len();
+        let mut settling = JoinSet::new();
+        for one in left {
+            let (relay, known) = (Arc::clone(self), known.remove(&one.request.id));
+            settling.spawn(async move {
+                let (status, code) = match known {
+                    // The log is the truth: only the store did not come to it.
+                    Some(end) => end,
+                    None => relay.conclude_left(&one).await?,
+                };
+                relay.store.settle(&one.task.id, &one.request.id, status, code).await?;
+                Ok::<_, NotTakenUp>(())
+            });
+        }
+        while let Some(settled) = settling.join_next().await {
+            settled.map_err(|error| NotTakenUp::Failed(error.to_string()))??;
+        }
+        tracing::info!(
+            requests = count,
+            "what an earlier run left is settled, or is known to be unknown"
+        );
+        Ok(())
+    }
+
+    /// Records what is known of a request that an earlier run left and the log has no end of.
+    async fn conclude_left(&self, left: &Unsettled) -> Result<(Status, Option<Code>), audit::Error> {
+        let (status, code, what) = match (left.request.phase, left.request.risk) {
+            (Phase::Recorded, _) => (Status::Failed, Code::NotSent, "the relay was ended before it was sent"),
+            (Phase::Sent | Phase::Settled, Risk::Read) => (
+                Status::Failed,
+                Code::SessionLost,
+                "the relay was ended before the answer; it only reads",
+            ),
+            (Phase::Sent | Phase::Settled, Risk::Change | Risk::Destroy) => (
+                Status::Unknown,
+                Code::OutcomeUnknown,
+                "the relay was ended before the answer; the target is to be asked for it",
+            ),
+        };
+        let draft = Draft {
+            task_id: Some(left.task.id.clone()),
+            request_id: Some(left.request.id.clone()),
+            request_sha256: Some(left.request.sha256.clone()),
+            target: Some(left.request.target.clone()),
+            action: Some(left.request.action.clone()),
+            status: Some(status),
+            code: Some(code),
+            message: Some(what.to_owned()),
+            ..Draft::new(Event::Outcome)
+        };
+        self.records.append(draft).await?;
+        Ok((status, Some(code)))
+    }
+
+    /// The task's seat on a target: the one that is taken, or, after a start, one with a new key.
+    pub(super) async fn seat(
+        self: &Arc<Self>,
+        task: &Task,
+        target: &TargetName,
+        about: &About,
+    ) -> Result<Arc<Seat>, Refusal> {
+        if let Some(seat) = self.seats.find(&task.id, target) {
+            return Ok(seat);
+        }
+        let turn = self.seats.turn(&task.owner, target);
+        let _turn = turn.lock().await;
+        if let Some(seat) = self.seats.find(&task.id, target) {
+            return Ok(seat);
+        }
+        let requester = Requester {
+            brain: task.owner.brain.clone(),
+            person: task.owner.person.clone(),
+            proof: Proof::Relay,
+        };
+        let opened = self.open_on(&requester, task, target).await;
+        opened.map_err(|refusal| Refusal {
+            about: Box::new(about.clone()),
+            ..refusal
+        })?;
+        // Whoever closes the task ends it in the store first and then gives its seats up: one of the two sees the other.
+        let stands = self.store.task(&task.owner, &task.id).await;
+        let stands = stands.map_err(|error| Refusal::store(&error, about));
+        if !matches!(&stands, Ok(Some(task)) if task.is_open((self.now)())) {
+            self.give_up(self.seats.leave(&task.id), "the task was closed").await;
+        }
+        let ended = || Refusal::new(Code::TaskEnded, about);
+        stands?;
+        self.seats.find(&task.id, target).ok_or_else(ended)
+    }
+}
