@@ -103,3 +103,73 @@ fn reap() {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use std::io::{BufRead as _, BufReader};
+    use std::process::{Command, Stdio};
+    use std::sync::{Mutex, MutexGuard, PoisonError};
+
+    /// Descendants are looked for below this whole process, so whoever starts some in a test is alone with them.
+    pub(crate) fn alone() -> MutexGuard<'static, ()> {
+        static ALONE: Mutex<()> = Mutex::new(());
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        adopt().unwrap();
+        alone
+    }
+
+    /// Perl that prints the number of each process that it starts, and ends.
+    fn orphans(program: &str) -> Vec<i32> {
+        let mut child = Command::new("/usr/bin/perl")
+            .args(["-e", program])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let pids = lines.map(|line| line.unwrap().parse().unwrap()).collect();
+        child.wait().unwrap();
+        pids
+    }
+
+    fn lives(pid: &i32) -> bool {
+        std::path::Path::new(&format!("/proc/{pid}")).exists()
+    }
+
+    #[test]
+    fn whoever_lost_its_parent_is_found_and_ended() {
+        let _alone = alone();
+        // Twice removed, in a session of its own, deaf, and with a child: its parents are gone when this goes on.
+        let pids = orphans(
+            "use POSIX; $SIG{TERM} = $SIG{HUP} = 'IGNORE'; $| = 1; exit 0 if fork; POSIX::setsid(); exit 0 if fork; \
+             my $p = fork; print qq($$\\n); close STDOUT; sleep 60",
+        );
+        assert_eq!(pids.len(), 2, "{pids:?}");
+        assert!(pids.iter().all(lives));
+        assert!(pids.iter().all(|pid| find().contains(pid)), "{pids:?} {:?}", find());
+        assert_eq!(end_all(), 0);
+        assert!(!pids.iter().any(lives), "{pids:?}");
+        assert!(find().is_empty());
+    }
+
+    #[test]
+    fn whoever_forks_while_it_is_looked_for_is_ended_too() {
+        let _alone = alone();
+        let pids = orphans(
+            "$| = 1; for (1..4) { next if fork; print qq($$\\n); close STDOUT; while (1) { my $p = fork; \
+             if (defined $p && !$p) { select undef, undef, undef, 0.02; exit } 1 while waitpid(-1, 1) > 0 } } exit",
+        );
+        assert_eq!(pids.len(), 4);
+        assert_eq!(end_all(), 0);
+        assert!(!pids.iter().any(lives), "{pids:?}");
+        assert!(find().is_empty());
+    }
+
+    #[test]
+    fn where_nothing_is_left_nothing_is_waited_for() {
+        let _alone = alone();
+        let begun = Instant::now();
+        assert_eq!(end_all(), 0);
+        assert!(begun.elapsed() < PATIENCE);
+    }
+}

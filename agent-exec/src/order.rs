@@ -64,9 +64,10 @@ impl Task {
 /// # Errors
 /// [`Refusal`]; the session keeps what it had.
 pub fn accept(text: &str, knowledge: &Knowledge<'_>, before: Option<&Task>) -> Result<Task, Refusal> {
+    let principal = Kind::Task.principal(knowledge.target);
     let terms = UserTerms {
         cas: knowledge.cas,
-        principal: knowledge.target.as_str(),
+        principal: &principal,
         force_command: FORCE_COMMAND,
         grant: GRANT_EXTENSION,
         now: knowledge.now,

@@ -184,6 +184,73 @@ mod tests {
         println!("{} attacks, {} refused", table.len(), table.len());
     }
 
+    /// Each by the kernel alone: the files have one name each, and the words of the path are in order.
+    #[test]
+    fn the_kernel_itself_refuses_links_magic_links_and_other_mounts() {
+        let tree = Tree::new("kernel");
+        fs::write(tree.0.join("other"), "other").unwrap();
+        symlink(tree.0.join("other"), tree.0.join("ok/link")).unwrap();
+        symlink("file", tree.0.join("ok/inside")).unwrap();
+        let refused = |path: &str, within: &str| {
+            let path = path.replace("BASE", tree.0.to_str().unwrap());
+            let within = PathBuf::from(within.replace("BASE", tree.0.to_str().unwrap()));
+            open(&path, &[within]).unwrap_err().message
+        };
+        for path in ["BASE/ok/link", "BASE/ok/inside"] {
+            assert_eq!(refused(path, "BASE/ok"), "there is a symbolic link in it", "{path}");
+        }
+        assert_eq!(
+            refused("/proc/self/root/etc/passwd", "/proc"),
+            "there is a symbolic link in it"
+        );
+        assert_eq!(
+            refused("/proc/version", "/"),
+            "it leaves its directory or its file system"
+        );
+        // The allowed directory itself is no link and no file either.
+        symlink(tree.0.join("ok"), tree.0.join("alias")).unwrap();
+        assert_eq!(
+            refused("BASE/alias/file", "BASE/alias"),
+            "there is a symbolic link in it"
+        );
+        assert_eq!(refused("BASE/secret/file", "BASE/secret"), "there is no such file");
+    }
+
+    #[test]
+    fn what_the_kernel_says_is_said_in_words() {
+        let table = [
+            (Errno::ENOENT, Code::PathNotFound, "no such file"),
+            (Errno::ENOTDIR, Code::PathNotFound, "no such file"),
+            (Errno::ELOOP, Code::PathRefused, "symbolic link"),
+            (Errno::EXDEV, Code::PathRefused, "leaves its directory"),
+            (Errno::EACCES, Code::PathRefused, "may not read"),
+            (Errno::EPERM, Code::PathRefused, "may not read"),
+            (Errno::ENXIO, Code::PathRefused, "not a regular file"),
+            (Errno::ENAMETOOLONG, Code::PathRefused, "too long"),
+            (Errno::EIO, Code::PathRefused, "I/O error"),
+        ];
+        for (errno, code, text) in table {
+            let told = explain(errno);
+            assert!(told.code == code && told.message.contains(text), "{errno}: {told:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_that_was_opened_outlives_an_execve() {
+        use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+        let tree = Tree::new("cloexec");
+        let closes = |fd: &dyn AsFd| {
+            let flags = FdFlag::from_bits_retain(fcntl(fd.as_fd(), FcntlArg::F_GETFD).unwrap());
+            flags.contains(FdFlag::FD_CLOEXEC)
+        };
+        let path = tree.0.join("ok/file");
+        assert!(closes(&open(path.to_str().unwrap(), &[tree.0.join("ok")]).unwrap()));
+        let folder = open_directory(&tree.0).unwrap();
+        assert!(closes(&folder));
+        let flags = OFlag::from_bits_retain(fcntl(&folder, FcntlArg::F_GETFL).unwrap());
+        assert!(flags.contains(OFlag::O_PATH), "a folder need not be readable");
+    }
+
     #[test]
     fn a_newline_is_a_character_like_any_other() {
         let tree = Tree::new("newline");

@@ -87,7 +87,12 @@ mod tests {
 
     #[test]
     fn a_program_is_opened_where_its_whole_path_is_roots() {
-        open(Path::new("/usr/bin/env")).unwrap();
+        use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+        let opened = open(Path::new("/usr/bin/env")).unwrap();
+        let flags = OFlag::from_bits_retain(fcntl(&opened, FcntlArg::F_GETFL).unwrap());
+        assert!(flags.contains(OFlag::O_PATH), "a program need not be readable");
+        let flags = FdFlag::from_bits_retain(fcntl(&opened, FcntlArg::F_GETFD).unwrap());
+        assert!(flags.contains(FdFlag::FD_CLOEXEC));
         let table = [
             ("/usr/bin/there-is-none", "No such file"),
             ("", "No such file"),

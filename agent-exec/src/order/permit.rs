@@ -71,7 +71,7 @@ impl Permits {
     /// [`Refusal`]; the session keeps what it had.
     pub fn accept(&mut self, text: &str, knowledge: &Knowledge<'_>, task: Option<&Task>) -> Result<(), Refusal> {
         let task = task.ok_or_else(|| Refusal::new(Code::CertificateMissing))?;
-        let principal = action_principal(knowledge);
+        let principal = Kind::Action.principal(knowledge.target);
         let terms = UserTerms {
             cas: knowledge.cas,
             principal: &principal,
@@ -143,14 +143,9 @@ impl Permits {
 #[must_use]
 pub fn is_for_an_action(text: &str, knowledge: &Knowledge<'_>) -> bool {
     certificate::read(text).is_ok_and(|read| {
-        let principal = action_principal(knowledge);
+        let principal = Kind::Action.principal(knowledge.target);
         read.valid_principals().contains(&principal)
     })
-}
-
-/// What stands in no principals file, so that the certificate never logs in.
-fn action_principal(knowledge: &Knowledge<'_>) -> String {
-    format!("action/{}", knowledge.target)
 }
 
 /// A permit that stands now for this request: the CA is still trusted, its time has not run out, and what it names is what

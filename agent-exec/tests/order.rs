@@ -1,0 +1,399 @@
+//! What `order` accepts and refuses at its edges: certificates and requests that are good but for one thing.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test says why")]
+
+use agent_exec::error::Refusal;
+use agent_exec::order::{self, Knowledge, Own, Permits, Task, Unverified, Verified};
+use openssh::key::{PublicKey, SigningKey};
+use openssh::sshsig;
+use serde_json::{Value, json};
+use ssh_key::certificate::{Builder, CertType};
+use wire::ids::{Digest, Fingerprint, TargetName};
+use wire::seal::Sealed;
+use wire::{Code, FORCE_COMMAND, GRANT_EXTENSION, Risk, limits};
+
+/// When all of it happens.
+const NOW: u64 = 1_800_000_000;
+const TASK: &str = "0192e4a0-7f00-7000-8000-000000000001";
+const REQUEST: &str = "0192e4a0-7f00-7000-8000-00000000000a";
+
+/// The target and everybody around it.
+struct World {
+    name: TargetName,
+    fingerprint: Fingerprint,
+    ca: SigningKey,
+    cas: [PublicKey; 1],
+    task: SigningKey,
+    login: PublicKey,
+}
+
+fn key(seed: u8) -> SigningKey {
+    SigningKey::from_seed(&[seed; 32].into()).unwrap()
+}
+
+impl World {
+    fn new() -> Self {
+        let (ca, task) = (key(1), key(2));
+        Self {
+            name: "web-1".parse().unwrap(),
+            fingerprint: Fingerprint::of(key(3).public()),
+            cas: [ca.public().clone()],
+            login: task.public().clone(),
+            ca,
+            task,
+        }
+    }
+
+    fn knows(&self, now: u64) -> Knowledge<'_> {
+        Knowledge {
+            target: &self.name,
+            key: &self.fingerprint,
+            cas: &self.cas,
+            login_key: Some(&self.login),
+            max_lifetime_s: limits::TASK_CERTIFICATE_MAX_S,
+            now,
+        }
+    }
+
+    /// A certificate over the task's key with this grant, for this principal, valid from 30 s ago for `life` seconds.
+    fn certificate(&self, principal: &str, life: u64, grant: &Value) -> String {
+        let after = NOW - limits::SKEW_S;
+        let mut builder = Builder::new([7; 32], self.task.public().key_data(), after, after + life).unwrap();
+        builder.cert_type(CertType::User).unwrap();
+        builder.serial(5).unwrap();
+        builder.key_id(grant["task_id"].as_str().unwrap()).unwrap();
+        builder.valid_principal(principal).unwrap();
+        builder.critical_option("force-command", FORCE_COMMAND).unwrap();
+        builder.critical_option("source-address", "127.0.0.0/8").unwrap();
+        builder.extension(GRANT_EXTENSION, grant.to_string()).unwrap();
+        builder.sign(self.ca.private()).unwrap().to_openssh().unwrap()
+    }
+
+    fn accept(&self, grant: &Value, before: Option<&Task>) -> Result<Task, Code> {
+        let text = self.certificate("web-1", 300, grant);
+        order::accept(&text, &self.knows(NOW), before).map_err(|refusal| refusal.code)
+    }
+
+    fn task(&self) -> Task {
+        self.accept(&grant(), None).unwrap()
+    }
+
+    fn seal(&self, payload: &Value) -> Sealed {
+        let payload = payload.to_string();
+        let sig = sshsig::sign(&self.task, sshsig::REQUEST, payload.as_bytes()).unwrap();
+        Sealed { payload, sig }
+    }
+
+    fn verify(&self, payload: &Value) -> Result<Verified, Code> {
+        order::verify(&self.seal(payload), Some(&self.task()), &self.knows(NOW)).map_err(|refused| match refused {
+            Unverified::Stranger(refusal) | Unverified::Known { refusal, .. } => refusal.code,
+        })
+    }
+
+    fn payload(&self) -> Value {
+        json!({
+            "v": 1, "task_id": TASK, "request_id": REQUEST,
+            "requester": {"brain": "claude", "person": "alice", "proof": "relay"}, "reason": "why",
+            "target": "web-1", "target_key": self.fingerprint, "action": "tail_log", "manifest": Digest::of(b"m"),
+            "args": {}, "mode": "run", "expires": NOW + 50, "witness": {"relay": head()},
+        })
+    }
+
+    /// An action certificate for this payload, changed.
+    fn permit(&self, payload: &Value, life: u64, change: impl FnOnce(&mut Value)) -> String {
+        let mut grant = grant();
+        let pins = json!({
+            "kind": "action", "actions": [payload["action"]], "manifest": payload["manifest"], "approvals": 0, "krl": 0,
+            "request_sha256": Digest::of(payload.to_string().as_bytes()),
+        });
+        for (key, value) in pins.as_object().unwrap() {
+            grant[key] = value.clone();
+        }
+        change(&mut grant);
+        self.certificate("action/web-1", life, &grant)
+    }
+
+    fn permits(&self, text: &str) -> Result<Permits, Code> {
+        let mut permits = Permits::default();
+        permits
+            .accept(text, &self.knows(NOW), Some(&self.task()))
+            .map_err(|refusal| refusal.code)?;
+        Ok(permits)
+    }
+}
+
+fn head() -> Value {
+    json!({"log": "0".repeat(32), "seq": 1, "hash": Digest::zero()})
+}
+
+fn grant() -> Value {
+    json!({
+        "v": 1, "kind": "task", "task_id": TASK, "opened": NOW - 100,
+        "requester": {"brain": "claude", "person": "alice", "proof": "relay"}, "relay": "main", "target": "web-1",
+        "actions": ["read_file", "tail_log"], "policy": Digest::zero(), "witness": {"ca": head()},
+    })
+}
+
+/// One thing that is changed in a grant.
+type Change = fn(&mut Value);
+
+fn own(payload: &Value, risk: Risk) -> (Digest, Risk) {
+    (payload["manifest"].as_str().unwrap().parse().unwrap(), risk)
+}
+
+fn permitted(world: &World, payload: &Value, risk: Risk, approvals: u8, permits: &mut Permits) -> Result<(), Refusal> {
+    let request = world.verify(payload).unwrap();
+    let (manifest, risk) = own(payload, risk);
+    let own = Own {
+        risk,
+        manifest: &manifest,
+        approvals,
+    };
+    let permit = permits.take(&request);
+    order::permitted(&request, own, permit.as_ref(), None, &world.knows(NOW))
+}
+
+#[test]
+fn a_task_may_be_as_old_as_eight_hours_and_as_young_as_two_clocks_can_differ() {
+    let world = World::new();
+    let skew = 2 * limits::SKEW_S;
+    let opened = |opened: u64| {
+        let mut grant = grant();
+        grant["opened"] = json!(opened);
+        world.accept(&grant, None).map(drop)
+    };
+    for fine in [NOW, NOW + 1, NOW + skew, NOW - 1, NOW - limits::TASK_MAX_S - skew + 1] {
+        assert_eq!(opened(fine), Ok(()), "{fine}");
+    }
+    for not in [NOW + skew + 1, NOW - limits::TASK_MAX_S - skew, NOW + 100_000, 0] {
+        assert_eq!(opened(not), Err(Code::GrantMismatch), "{not}");
+    }
+}
+
+#[test]
+fn the_session_s_login_key_is_the_certificate_s() {
+    let world = World::new();
+    let text = world.certificate("web-1", 300, &grant());
+    let other = key(9);
+    let with = |login_key| {
+        let knowledge = Knowledge {
+            login_key,
+            ..world.knows(NOW)
+        };
+        order::accept(&text, &knowledge, None)
+            .map(drop)
+            .map_err(|refusal| refusal.code)
+    };
+    assert_eq!(with(Some(&world.login)), Ok(()));
+    assert_eq!(with(Some(other.public())), Err(Code::KeyMismatch));
+    assert_eq!(with(None), Err(Code::AuthInfoMissing));
+}
+
+#[test]
+fn a_renewal_is_of_the_same_task() {
+    let world = World::new();
+    let task = world.task();
+    assert!(world.accept(&grant(), Some(&task)).is_ok());
+    let mut other = grant();
+    other["task_id"] = json!(TASK.replace("0001", "0002"));
+    assert!(world.accept(&other, None).is_ok());
+    assert_eq!(world.accept(&other, Some(&task)).map(drop), Err(Code::WrongTask));
+}
+
+#[test]
+fn a_grant_says_what_its_certificate_says() {
+    let world = World::new();
+    let mut other = grant();
+    other["target"] = json!("web-2");
+    assert_eq!(world.accept(&other, None).map(drop), Err(Code::GrantMismatch));
+    assert_eq!(
+        order::accept(&world.permit(&world.payload(), 90, |_| {}), &world.knows(NOW), None)
+            .map(drop)
+            .map_err(|refusal| refusal.code),
+        Err(Code::CertificatePrincipals)
+    );
+    // An action's grant in a certificate that logs in.
+    let mut action = grant();
+    for (key, value) in [
+        ("kind", json!("action")),
+        ("actions", json!(["tail_log"])),
+        ("manifest", json!(Digest::zero())),
+        ("approvals", json!(0)),
+        ("krl", json!(0)),
+        ("request_sha256", json!(Digest::zero())),
+    ] {
+        action[key] = value;
+    }
+    assert_eq!(world.accept(&action, None).map(drop), Err(Code::GrantMismatch));
+}
+
+#[test]
+fn a_payload_may_be_as_long_as_its_limit_and_not_longer() {
+    let world = World::new();
+    let padded = |length: usize| {
+        let mut payload = world.payload();
+        payload["args"] = json!({"x": ""});
+        let missing = length - payload.to_string().len();
+        payload["args"] = json!({"x": "y".repeat(missing)});
+        assert_eq!(payload.to_string().len(), length);
+        world.verify(&payload).map(drop)
+    };
+    assert_eq!(padded(limits::PAYLOAD), Ok(()));
+    assert_eq!(padded(limits::PAYLOAD - 1), Ok(()));
+    // Not read, so nobody proved anything by it.
+    assert_eq!(padded(limits::PAYLOAD + 1), Err(Code::PayloadMalformed));
+}
+
+#[test]
+fn how_far_a_request_is_off_is_said_in_seconds() {
+    let world = World::new();
+    let payload = world.verify(&world.payload()).unwrap().payload().clone();
+    let at = |now: u64| order::timely(&payload, now).map_err(|refusal| (refusal.code, refusal.message));
+    let expires = payload.expires;
+    for fine in [expires - 60, expires, expires + 29, expires - 90] {
+        assert_eq!(at(fine), Ok(()), "{fine}");
+    }
+    let late = "it expired 30 s ago by the target's clock".to_owned();
+    assert_eq!(at(expires + 30), Err((Code::RequestExpired, late)));
+    let early = "it expires in 91 s by the target's clock".to_owned();
+    assert_eq!(at(expires - 91), Err((Code::ExpiresTooFar, early)));
+}
+
+#[test]
+fn a_task_certificate_covers_the_reads_that_it_lists_and_nothing_else() {
+    let world = World::new();
+    let none = &mut Permits::default();
+    let code = |result: Result<(), Refusal>| result.map_err(|refusal| refusal.code);
+    let payload = world.payload();
+    assert_eq!(code(permitted(&world, &payload, Risk::Read, 0, none)), Ok(()));
+    for risk in [Risk::Change, Risk::Destroy] {
+        let refused = permitted(&world, &payload, risk, 0, none);
+        assert_eq!(code(refused), Err(Code::ActionCertificateMissing));
+    }
+    assert_eq!(
+        code(permitted(&world, &payload, Risk::Read, 1, none)),
+        Err(Code::ApprovalMissing)
+    );
+    let mut other = payload.clone();
+    other["action"] = json!("check_health");
+    assert_eq!(
+        code(permitted(&world, &other, Risk::Read, 0, none)),
+        Err(Code::ActionNotGranted)
+    );
+    let mut dry = payload.clone();
+    dry["mode"] = json!("dry_run");
+    assert_eq!(
+        code(permitted(&world, &dry, Risk::Read, 0, none)),
+        Err(Code::ModeUnsupported)
+    );
+}
+
+#[test]
+fn an_action_certificate_covers_its_one_request_once() {
+    let world = World::new();
+    let mut payload = world.payload();
+    payload["action"] = json!("restart_service");
+    let permits = &mut world.permits(&world.permit(&payload, 90, |_| {})).unwrap();
+    let mut other = payload.clone();
+    other["args"] = json!({"x": 1});
+    let code = |result: Result<(), Refusal>| result.map_err(|refusal| refusal.code);
+    let missing = Err(Code::ActionCertificateMissing);
+    assert_eq!(code(permitted(&world, &other, Risk::Change, 0, permits)), missing);
+    assert_eq!(code(permitted(&world, &payload, Risk::Change, 0, permits)), Ok(()));
+    assert_eq!(code(permitted(&world, &payload, Risk::Change, 0, permits)), missing);
+}
+
+#[test]
+fn approvals_are_the_more_of_what_policy_and_manifest_want() {
+    let world = World::new();
+    let payload = world.payload();
+    for (policy, manifest, expected) in [
+        (0, 0, Ok(())),
+        (1, 0, Err(Code::ApprovalMissing)),
+        (0, 1, Err(Code::ApprovalMissing)),
+    ] {
+        let text = world.permit(&payload, 90, |grant| grant["approvals"] = json!(policy));
+        let permits = &mut world.permits(&text).unwrap();
+        let result = permitted(&world, &payload, Risk::Change, manifest, permits);
+        assert_eq!(result.map_err(|refusal| refusal.code), expected, "{policy} {manifest}");
+    }
+}
+
+#[test]
+fn a_session_holds_few_certificates_that_it_does_not_use() {
+    let world = World::new();
+    let mut permits = Permits::default();
+    let text = |number: u64| {
+        let mut payload = world.payload();
+        payload["args"] = json!({ "number": number });
+        world.permit(&payload, 90, |_| {})
+    };
+    let mut accept = |number: u64, now: u64| {
+        let accepted = permits.accept(&text(number), &world.knows(now), Some(&world.task()));
+        accepted.map_err(|refusal| refusal.code)
+    };
+    for number in 0..16 {
+        assert_eq!(accept(number, NOW), Ok(()));
+    }
+    assert_eq!(accept(16, NOW), Err(Code::Capacity));
+    assert_eq!(accept(3, NOW), Ok(()), "one that it holds already");
+}
+
+#[test]
+fn an_action_certificate_is_the_task_s_own() {
+    let world = World::new();
+    let payload = world.payload();
+    let table: [(&str, Code, Change); 6] = [
+        ("opened", Code::GrantMismatch, |grant| grant["opened"] = json!(NOW - 99)),
+        ("relay", Code::GrantMismatch, |grant| grant["relay"] = json!("other")),
+        ("requester", Code::GrantMismatch, |grant| {
+            grant["requester"]["person"] = json!("bob")
+        }),
+        ("target", Code::GrantMismatch, |grant| grant["target"] = json!("web-2")),
+        ("task", Code::WrongTask, |grant| {
+            grant["task_id"] = json!(TASK.replace("0001", "0002"))
+        }),
+        ("krl", Code::KrlStale, |grant| grant["krl"] = json!(1)),
+    ];
+    for (name, code, change) in table {
+        let text = world.permit(&payload, 90, change);
+        assert_eq!(world.permits(&text).map(drop), Err(code), "{name}");
+    }
+    let long = world.permit(&payload, 91, |_| {});
+    assert_eq!(world.permits(&long).map(drop), Err(Code::CertificateLifetime));
+    let mut none = Permits::default();
+    let fine = world.permit(&payload, 90, |_| {});
+    let refused = none.accept(&fine, &world.knows(NOW), None).unwrap_err();
+    assert_eq!(refused.code, Code::CertificateMissing);
+    assert!(order::is_for_an_action(&fine, &world.knows(NOW)));
+    assert!(!order::is_for_an_action(
+        &world.certificate("web-1", 300, &grant()),
+        &world.knows(NOW)
+    ));
+}
+
+#[test]
+fn a_certificate_of_a_ca_that_is_not_trusted_any_more_covers_nothing() {
+    let world = World::new();
+    let payload = world.payload();
+    let permits = &mut world.permits(&world.permit(&payload, 90, |_| {})).unwrap();
+    let request = world.verify(&payload).unwrap();
+    let permit = permits.take(&request);
+    let (manifest, risk) = own(&payload, Risk::Change);
+    let own = Own {
+        risk,
+        manifest: &manifest,
+        approvals: 0,
+    };
+    let judge = |knowledge: &Knowledge<'_>| {
+        let judged = order::permitted(&request, own, permit.as_ref(), None, knowledge);
+        judged.map_err(|refusal| refusal.code)
+    };
+    assert_eq!(judge(&world.knows(NOW)), Ok(()));
+    let others = [key(8).public().clone()];
+    let without = Knowledge {
+        cas: &others,
+        ..world.knows(NOW)
+    };
+    assert_eq!(judge(&without), Err(Code::CertificateUntrusted));
+    assert_eq!(judge(&world.knows(NOW + 90)), Err(Code::CertificateExpired));
+}
