@@ -165,8 +165,31 @@ fn a_full_disk_under_any_log_stops_what_would_not_be_recorded_and_nothing_else()
     whole(&stack);
 }
 
+#[test]
+fn a_full_disk_under_the_store_stops_every_call_before_anything_is_sent_and_none_once_there_is_space() {
+    const STATE: &str = "/var/lib/writ-relay";
+    let mut stack = Stack::usual().unwrap();
+    stack.control.stop_relay();
+    stack.control.root().small_disk(STATE, 2048).unwrap();
+    stack.control.start_relay().unwrap();
+    let mut client = stack.client(ALICE).unwrap();
+    client.call_ok("tail_log", tail("web-1")).unwrap();
+    let filler = fill(stack.control.root(), STATE);
+    // The last page of the store's own log may still have room.
+    let refused = (0..100).find(|_| client.call("tail_log", tail("web-1")).unwrap().is_error);
+    assert!(refused.is_some(), "nothing was refused");
+    relay_refuses(&stack, &mut client, "web-1", "store_unavailable", true);
+    relay_refuses(&stack, &mut client, "web-2", "store_unavailable", true);
+    fs::remove_file(filler).unwrap();
+    for target in ["web-1", "web-2"] {
+        client.call_ok("tail_log", tail(target)).unwrap();
+    }
+    stack.control.check().unwrap();
+    whole(&stack);
+}
+
 /// Every log is whole.
-fn whole(stack: &Stack) {
+pub(crate) fn whole(stack: &Stack) {
     let said = harness::evidence::Evidence::copy(stack, "after")
         .unwrap()
         .verify()

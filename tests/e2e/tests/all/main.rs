@@ -11,6 +11,7 @@ mod probes;
 mod read_actions;
 mod readme;
 mod renewal;
+mod restart;
 mod setup;
 mod sshd_facts;
 mod up;

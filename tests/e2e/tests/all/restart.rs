@@ -1,0 +1,81 @@
+//! The relay is killed with actions under way: the next one knows what became of each, and the task goes on.
+
+use std::time::{Duration, Instant};
+
+use harness::spawn::wait_for;
+use harness::{ALICE, Options, Stack, records};
+use serde_json::{Value, json};
+
+const UNDER_WAY: usize = 20;
+
+/// How many records of this event the relay's log has.
+fn count(stack: &Stack, event: &str) -> usize {
+    let log = stack.control.records_relay().unwrap();
+    log.iter().filter(|record| records::is(record, event)).count()
+}
+
+#[test]
+fn a_relay_that_is_killed_with_twenty_actions_under_way_knows_the_state_of_each_and_goes_on() {
+    let mut stack = Stack::start(&Options {
+        targets: vec!["web-1"],
+        probes:
+            "[probe.nap]\nkind = \"exec\"\nprogram = \"/usr/bin/sleep\"\nargv = [\"3599.75\"]\ntimeout_ms = 10000\n"
+                .into(),
+        ..Options::default()
+    })
+    .unwrap();
+    let tail = |more: Value| {
+        let mut arguments = json!({"target": "web-1", "path": "/var/log/shop/web.log", "lines": 1});
+        arguments
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        arguments
+    };
+    let mut client = stack.client(ALICE).unwrap();
+    let first = client.call_ok("tail_log", tail(json!({"reason": "a test"}))).unwrap();
+    let task = &first["task_id"];
+    let call = json!({"name": "check_health", "arguments": {"target": "web-1", "probe": "nap", "task_id": task}});
+    for _ in 0..UNDER_WAY {
+        client.send("tools/call", call.clone()).unwrap();
+    }
+    wait_for("the requests", Duration::from_secs(20), || {
+        Ok(count(&stack, "request") == UNDER_WAY + 1)
+    })
+    .unwrap();
+    stack.control.stop_relay();
+    assert_eq!(count(&stack, "outcome"), 1, "none of them has ended");
+
+    let begun = Instant::now();
+    stack.control.start_relay().unwrap();
+    let back = begun.elapsed();
+    assert_eq!(
+        count(&stack, "outcome"),
+        UNDER_WAY + 1,
+        "settled before anybody is let in"
+    );
+    let mut client = stack.client(ALICE).unwrap();
+    let status = client.call_ok("task_status", json!({"task_id": task})).unwrap();
+    assert_eq!((&status["open"], &status["reason"]), (&json!(true), &json!("a test")));
+    let requests = status["requests"].as_array().unwrap();
+    let lost = requests
+        .iter()
+        .filter(|request| request["status"] == "failed" && request["code"] == "session_lost");
+    assert_eq!((requests.len(), lost.count()), (UNDER_WAY + 1, UNDER_WAY), "{status}");
+
+    // The key is gone with the process; the CA puts another in its place, and the client has done nothing for it.
+    client.call_ok("tail_log", tail(json!({"task_id": task}))).unwrap();
+    let joined = client.call_ok("tail_log", tail(json!({}))).unwrap();
+    assert_eq!(&joined["task_id"], task, "also where the task is not named");
+    let ca = stack.control.records_ca().unwrap();
+    let issued = ca
+        .iter()
+        .filter(|record| records::is(record, "issue") && records::of(record, "task_id") == task.as_str());
+    assert_eq!(issued.count(), 2);
+    client.call_ok("close_task", json!({"task_id": task})).unwrap();
+    super::faults::whole(&stack);
+    println!(
+        "{UNDER_WAY} under way at the kill; serving again after {} ms",
+        back.as_millis()
+    );
+}
