@@ -5,6 +5,7 @@
 //! between the look and the kill.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt as _;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -41,6 +42,36 @@ pub(crate) fn end_all() -> usize {
         // The dead are reaped when the kernel is done with them; nothing else is waited for.
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// Ends what was left of actions whose agent-exec was killed: their programs died with it (PR_SET_PDEATHSIG), and what
+/// those had started became init's. Whoever runs as the actions' account behind walls of ours with init for a parent is
+/// such a one; sshd's own processes of that account have no walls.
+pub(crate) fn end_strays(runner_uid: u32) {
+    let Ok(processes) = std::fs::read_dir("/proc") else {
+        return;
+    };
+    for entry in processes.flatten() {
+        let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
+        let owner = entry.metadata().map(|about| about.uid());
+        if let (Some(pid), Ok(owner)) = (pid, owner)
+            && owner == runner_uid
+            && std::fs::read_to_string(entry.path().join("status")).is_ok_and(|text| is_stray(&text))
+        {
+            signal(pid, Signal::SIGKILL);
+        }
+    }
+}
+
+/// What `/proc/PID/status` says of a stray (proc(5)).
+fn is_stray(status: &str) -> bool {
+    let says = |field: &str, value: &str| {
+        let found = status
+            .lines()
+            .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        found.map(str::trim) == Some(value)
+    };
+    says("PPid", "1") && says("NoNewPrivs", "1") && says("Seccomp", "2")
 }
 
 /// Stops everything below this process, until a look finds nothing new.
@@ -163,6 +194,20 @@ pub(crate) mod tests {
         assert_eq!(end_all(), 0);
         assert!(!pids.iter().any(lives), "{pids:?}");
         assert!(find().is_empty());
+    }
+
+    #[test]
+    fn a_stray_has_lost_its_parent_and_stands_behind_walls() {
+        let status = "Name:\tperl\nPPid:\t1\nNoNewPrivs:\t1\nSeccomp:\t2\nSeccomp_filters:\t2\n";
+        assert!(is_stray(status));
+        for (from, to) in [
+            ("PPid:\t1", "PPid:\t12"),
+            ("Privs:\t1", "Privs:\t0"),
+            ("Seccomp:\t2", "Seccomp:\t0"),
+        ] {
+            assert!(!is_stray(&status.replace(from, to)), "{to}");
+        }
+        assert!(!is_stray(""));
     }
 
     #[test]

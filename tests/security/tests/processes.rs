@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 use harness::spawn::wait_for;
 use harness::{Process, Stack, processes, records};
 use nix::libc;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use security::stage::{Asked, Ended, Perl, SOON, Stage};
 use security::{stack, tell};
 use serde_json::Value;
@@ -262,4 +264,31 @@ fn client_gone_during_read() {
     let asked = stage.begin(&Perl::reader("sleep 1; print 'ok'")).unwrap();
     stage.relay.session.finish();
     assert_eq!(stage.finish(&asked).unwrap().ok().unwrap(), "ok");
+}
+
+/// Something killed agent-exec, as the kernel does when memory is short: the program ends with it, and what the program had
+/// started ends with the next session.
+#[test]
+fn killed_executor_leaves_nothing_after_the_next_session() {
+    let stack = stack();
+    let mut stage = Stage::new(&stack).unwrap();
+    let program = format!("{DEAF} my $p = fork; fork unless $p; sleep 120");
+    stage
+        .begin(&Perl::tool(program).timeout(Duration::from_secs(150)))
+        .unwrap();
+    stage.wait_for(3).unwrap();
+    let running = stage.running();
+    let parents: Vec<_> = running.iter().map(|process| process.parent().unwrap()).collect();
+    let executor = parents
+        .iter()
+        .find(|parent| !running.iter().any(|one| one.pid == **parent))
+        .unwrap();
+    let executor = Pid::from_raw(i32::try_from(*executor).unwrap());
+    kill(executor, Signal::SIGKILL).unwrap();
+    wait_for("the program's end", SOON, || Ok(stage.running().len() == 2)).unwrap();
+    // Another session begins and ends.
+    let mut next = Stage::new(&stack).unwrap();
+    next.unharmed(&stack).unwrap();
+    next.relay.session.finish();
+    wait_for("the end of what was left", SOON, || Ok(stage.running().is_empty())).unwrap();
 }

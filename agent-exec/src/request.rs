@@ -1,0 +1,344 @@
+//! The story of a request, from its line to its answer.
+//!
+//! Each step makes the value that the next one demands: what was not verified is not judged, what was not claimed is not
+//! recorded, what was not recorded is not run, and what was not recorded is not answered.
+
+use std::os::fd::AsFd as _;
+use std::path::Path;
+
+use catalogue::{Manifest, Privilege};
+use openssh::key::PublicKey;
+use wire::ids::{Digest, RequestId, TaskId};
+use wire::lines::{Answer, Approval, RelayLine};
+use wire::seal::Sealed;
+use wire::{Code, Risk, limits};
+
+use crate::answer::{self, Action, Reply};
+use crate::child::{self, Alone, Command};
+use crate::error::Refusal;
+use crate::ledger::{Claim, Found, Key, Ledger};
+use crate::order::{self, Knowledge, Own, Permit, Unverified, Verified};
+use crate::sys::Resting;
+use crate::target::Target;
+use crate::walls::Walls;
+use crate::{Session, action, house, input, now, program, record, replay};
+
+/// A request that was found to be in order, down to the opened program and file, with its walls. It is not recorded yet.
+#[must_use]
+struct Judged<'a> {
+    request: &'a Verified,
+    action: Action,
+    command: Command,
+}
+
+/// A request that nobody else carries out: a change is claimed in the ledger, and a read needs no claim.
+#[must_use]
+struct Claimed<'a> {
+    judged: Judged<'a>,
+    claim: Option<Claim>,
+}
+
+/// A request whose intent is durable in the log: the only thing that can be run.
+#[must_use]
+struct Intended<'a>(Claimed<'a>);
+
+/// What became of it, not recorded yet.
+#[must_use]
+struct Done<'a> {
+    request: &'a Verified,
+    action: Action,
+    claim: Option<Claim>,
+    reply: Reply,
+}
+
+impl Target {
+    /// One line: nothing to say, an answer, or a refusal of the line itself.
+    pub(crate) fn line(&mut self, session: &mut Session, line: &[u8]) -> Option<Result<Answer, Refusal>> {
+        match RelayLine::parse(line) {
+            Ok(RelayLine::Certificate(text)) => self.certificate(session, &text).err().map(Err),
+            Ok(RelayLine::Request(sealed, approval)) => {
+                let reply = self.request(session, &sealed, approval.as_ref());
+                Some(reply.and_then(|reply| self.seal(reply)))
+            }
+            Ok(RelayLine::Outcome(id)) => Some(self.stored(session, &id).and_then(|reply| self.seal(reply))),
+            // Nothing revokes in-band yet.
+            Ok(RelayLine::Krl(_)) => Some(Err(Refusal::new(Code::LineUnsupported))),
+            Err(error) => Some(Err(Refusal::because(Code::LineMalformed, error.to_string()))),
+        }
+    }
+
+    fn certificate(&self, session: &mut Session, text: &str) -> Result<(), Refusal> {
+        let cas = house::cas().map_err(|fatal| Refusal::because(fatal.code(), fatal.to_string()))?;
+        let knowledge = self.knowledge(session.login_key.as_ref(), &cas);
+        if order::is_for_an_action(text, &knowledge) {
+            return session.permits.accept(text, &knowledge, session.task.as_ref());
+        }
+        session.task = Some(order::accept(text, &knowledge, session.task.as_ref())?);
+        Ok(())
+    }
+
+    /// The kept answer to an earlier request of the session's task: any live certificate of the task may ask.
+    fn stored(&mut self, session: &Session, id: &RequestId) -> Result<Reply, Refusal> {
+        let task = session.task.as_ref();
+        let task = task.ok_or_else(|| Refusal::new(Code::CertificateMissing))?;
+        not_halted()?;
+        task.certificate().check_time(now(), limits::SKEW_S)?;
+        let cas = house::cas().map_err(|fatal| Refusal::because(fatal.code(), fatal.to_string()))?;
+        if !cas.contains(task.certificate().ca()) {
+            return Err(Refusal::new(Code::CertificateUntrusted));
+        }
+        self.recall(&task.grant().task_id, id, None)?
+            .ok_or_else(|| Refusal::new(Code::UnknownRequest))
+    }
+
+    /// The story of a request: verify, then carry out; whatever stops it is recorded and answered. A peer that proved
+    /// nothing gets no signature of this target: its line is refused, like one that cannot be read.
+    fn request(
+        &mut self,
+        session: &mut Session,
+        sealed: &Sealed,
+        approval: Option<&Approval>,
+    ) -> Result<Reply, Refusal> {
+        let sha256 = Digest::of(sealed.payload.as_bytes());
+        // A ca.pub that cannot be used trusts nobody.
+        let (cas, fault) = match house::cas() {
+            Ok(cas) => (cas, None),
+            Err(fatal) => (Vec::new(), Some(fatal)),
+        };
+        let (request, refusal, draft) = match order::verify(
+            sealed,
+            session.task.as_ref(),
+            &self.knowledge(session.login_key.as_ref(), &cas),
+        ) {
+            Err(Unverified::Stranger(refusal)) => return Err(refusal),
+            Err(Unverified::Known { task, refusal }) => {
+                let refusal = match fault {
+                    Some(fatal) if refusal.code == Code::CertificateUntrusted => {
+                        Refusal::because(fatal.code(), fatal.to_string())
+                    }
+                    _ => refusal,
+                };
+                let draft = record::refused_bytes(&task, sealed.payload.as_bytes(), &refusal);
+                (None, refusal, draft)
+            }
+            Ok(request) => match self.carry_out(session, &request, approval, &cas) {
+                Ok(reply) => return Ok(reply),
+                Err(refusal) => {
+                    let draft = record::refused(&request, &refusal);
+                    (Some(request), refusal, draft)
+                }
+            },
+        };
+        let (refusal, head) = self.record_refusal(&draft, refusal);
+        Ok(answer::refused(sha256, request.as_ref(), refusal, head, now()))
+    }
+
+    /// Recall, validate, judge, claim, record the intent, run, record the result.
+    fn carry_out(
+        &mut self,
+        session: &mut Session,
+        request: &Verified,
+        approval: Option<&Approval>,
+        cas: &[PublicKey],
+    ) -> Result<Reply, Refusal> {
+        // Before anything is looked up: a halted target looks at nothing.
+        not_halted()?;
+        let payload = request.payload();
+        if let Some(reply) = self.recall(&payload.task_id, &payload.request_id, Some(request.sha256()))? {
+            return Ok(reply);
+        }
+        let permit = session.permits.take(request);
+        let judged = self.judge(session, request, permit, approval, cas)?;
+        let claimed = self.claim(judged)?;
+        let intended = self.intend(claimed)?;
+        let done = run(session.resting, intended);
+        Ok(self.record_result(done))
+    }
+
+    /// The kept answer, where the request was carried out before. One whose process is gone is settled by the log.
+    fn recall(
+        &mut self,
+        task: &TaskId,
+        request: &RequestId,
+        sha256: Option<&Digest>,
+    ) -> Result<Option<Reply>, Refusal> {
+        let same = |key: &Key| match sha256 {
+            Some(sha256) if *sha256 != key.request_sha256 => Err(Refusal::new(Code::RequestIdReused)),
+            _ => Ok(()),
+        };
+        let kept = match self.ledger.look(task, request)? {
+            Found::Nothing => return Ok(None),
+            Found::Running(key) => {
+                same(&key)?;
+                return Err(Refusal::new(Code::InProgress));
+            }
+            Found::Answered(key, kept) => {
+                same(&key)?;
+                *kept
+            }
+            Found::Left(claim) => {
+                same(claim.key())?;
+                match self.settle(claim)? {
+                    Some(kept) => kept,
+                    None => return Ok(None),
+                }
+            }
+        };
+        Ok(Some(replay::again(kept, now())))
+    }
+    /// Everything that the target's own catalogue, clock and operator say to it.
+    fn judge<'a>(
+        &mut self,
+        session: &Session,
+        request: &'a Verified,
+        permit: Option<Permit>,
+        approval: Option<&Approval>,
+        cas: &[PublicKey],
+    ) -> Result<Judged<'a>, Refusal> {
+        let payload = request.payload();
+        order::timely(payload, now())?;
+        let entry = self.known.find(Path::new(house::ACTIONS), &payload.action)?;
+        let manifest = entry.manifest();
+        let own = Own {
+            risk: manifest.risk(),
+            manifest: entry.digest(),
+            approvals: manifest.approvals(),
+        };
+        let knowledge = Knowledge {
+            target: &self.config.target,
+            key: &self.fingerprint,
+            cas,
+            login_key: session.login_key.as_ref(),
+            max_lifetime_s: self.config.task_max_lifetime_s,
+            now: now(),
+        };
+        order::permitted(request, own, permit.as_ref(), approval, &knowledge)?;
+        served(manifest)?;
+        let args = action::check_args(entry, &payload.args)?;
+        let resolved = action::resolve(entry, &args, &self.config.probe)?;
+        let input = match resolved.file {
+            Some((file, rule)) => input::open(file, rule, args.offset())?,
+            None => input::none()?,
+        };
+        let invalid = |what: String| Refusal::because(Code::ManifestInvalid, what);
+        let program = program::open(resolved.program()).map_err(invalid)?;
+        let walls = Walls::build(manifest.profile(), program.as_fd())
+            .map_err(|what| Refusal::because(Code::WallUnavailable, what))?;
+        let action = Action {
+            manifest: entry.digest().clone(),
+            risk: manifest.risk(),
+            encoding: action::encoding(&args),
+            part: input.part,
+            walls: walls.names().to_vec(),
+            permit,
+        };
+        let command = Command {
+            argv: resolved.argv,
+            program,
+            stdin: input.stdin,
+            timeout: resolved.timeout,
+            limits: manifest.limits(),
+            alone: match manifest.risk() {
+                Risk::Read => Alone::Ends,
+                Risk::Change | Risk::Destroy => Alone::GoesOn,
+            },
+            walls,
+        };
+        Ok(Judged {
+            request,
+            action,
+            command,
+        })
+    }
+
+    /// Makes sure that nobody else carries it out, now or ever again.
+    fn claim<'a>(&self, judged: Judged<'a>) -> Result<Claimed<'a>, Refusal> {
+        let payload = judged.request.payload();
+        let claim = match judged.action.risk {
+            Risk::Read => None,
+            Risk::Change | Risk::Destroy => Some(self.ledger.claim(Key {
+                task_id: payload.task_id.clone(),
+                request_id: payload.request_id.clone(),
+                request_sha256: judged.request.sha256().clone(),
+            })?),
+        };
+        Ok(Claimed { judged, claim })
+    }
+
+    /// Makes the intent durable, and space for the result with it.
+    fn intend<'a>(&mut self, claimed: Claimed<'a>) -> Result<Intended<'a>, Refusal> {
+        let Claimed { judged, claim } = claimed;
+        let draft = record::intent(judged.request, &judged.action, &judged.command.argv);
+        if let Err(error) = self.log.intend(&draft) {
+            if let Some(claim) = claim {
+                // Where that fails too, whoever asks next finds a claim that nothing came of.
+                let _ = self.ledger.forget(claim);
+            }
+            return Err(error.into());
+        }
+        Ok(Intended(Claimed { judged, claim }))
+    }
+
+    /// Makes the result durable, and keeps the answer of a change; where the first fails, nothing is claimed about it.
+    fn record_result(&mut self, done: Done<'_>) -> Reply {
+        let Done {
+            request,
+            action,
+            claim,
+            mut reply,
+        } = done;
+        match self.log.append(&record::result(request, &action, &reply.outcome)) {
+            Ok(head) => reply.outcome.head = Some(head),
+            Err(error) => return answer::unrecorded(request, &action, &error.to_string(), now()),
+        }
+        if let Some(claim) = claim
+            && let Err(error) = Ledger::settle(claim, &replay::keep(&reply))
+        {
+            // The log knows how it ended; whoever asks again is told from there.
+            eprintln!("agent-exec: failed to keep an answer: {error}");
+        }
+        reply
+    }
+}
+
+fn not_halted() -> Result<(), Refusal> {
+    if house::halted() {
+        return Err(Refusal::because(Code::Halted, "an operator halted this target"));
+    }
+    Ok(())
+}
+
+/// What a manifest may ask for and this version does not do is not left out in silence.
+fn served(manifest: &Manifest) -> Result<(), Refusal> {
+    let missing = if manifest.privilege() != Privilege::None {
+        "privilege"
+    } else if manifest.verify().is_some() {
+        "verify"
+    } else {
+        return Ok(());
+    };
+    Err(Refusal::because(
+        Code::ManifestInvalid,
+        format!("it has `{missing}`, which this version of agent-exec does not do"),
+    ))
+}
+
+/// Runs what was intended. Nothing else in this crate starts a program.
+fn run(resting: Resting, intended: Intended<'_>) -> Done<'_> {
+    let Intended(Claimed { judged, claim }) = intended;
+    let Judged {
+        request,
+        action,
+        command,
+    } = judged;
+    let reply = match child::run(resting, command, std::io::stdout()) {
+        Ok(ran) => answer::ran(request, &action, ran, now()),
+        Err(error) => answer::no_program(request, &action, &error, now()),
+    };
+    Done {
+        request,
+        action,
+        claim,
+        reply,
+    }
+}
