@@ -308,3 +308,53 @@ fn targets_are_listed_and_checked_and_the_stanza_is_json() {
     let stanza: Value = serde_json::from_slice(&room.run(&["mcp-config"]).stdout).unwrap();
     assert_eq!(stanza["mcpServers"]["writ"]["args"], serde_json::json!(["stdio"]));
 }
+
+#[test]
+fn a_store_that_is_not_ours_to_use_is_named_and_left_alone_and_a_second_relay_does_not_start() {
+    let room = Room::new();
+    let path = room.at("state/store.sqlite");
+    let refused = |verb: &str, what: &str| {
+        let before = std::fs::read(&path).unwrap();
+        let said = room.run(&[verb, "--config", &room.config()]);
+        assert_eq!(said.status.code(), Some(2), "{verb}: {}", text(&said.stderr));
+        let said = text(&said.stderr);
+        assert!(
+            said.contains("state_dir: failed to use its store ") && said.contains(what),
+            "{verb}: {said}"
+        );
+        assert_eq!(std::fs::read(&path).unwrap(), before, "{verb}");
+        assert!(!room.at("run/relay.sock").exists(), "refused before any listener");
+    };
+    room.write(
+        "state/store.sqlite",
+        b"somebody's precious file, which is no database at all and has to stay as it is",
+    );
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    for verb in ["serve", "check-config"] {
+        refused(verb, "no store of a relay; move it away");
+    }
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+    for verb in ["serve", "check-config"] {
+        refused(verb, "mode 0640; chmod 0600 it");
+    }
+    std::fs::remove_file(&path).unwrap();
+    let mut relay = room.serve();
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let second = room.run(&["serve", "--config", &room.config()]);
+    assert_eq!(second.status.code(), Some(1));
+    assert!(
+        text(&second.stderr).contains("is a relay already running?"),
+        "{}",
+        text(&second.stderr)
+    );
+    let beside = room.run(&["check-config", "--config", &room.config()]);
+    assert!(!text(&beside.stderr).contains("state_dir"), "{}", text(&beside.stderr));
+    kill(Pid::from_raw(relay.id().cast_signed()), Signal::SIGTERM).unwrap();
+    assert_eq!(relay.wait().unwrap().code(), Some(0));
+    let store = rusqlite::Connection::open(&path).unwrap();
+    store.pragma_update(None, "user_version", 9).unwrap();
+    drop(store);
+    for verb in ["serve", "check-config"] {
+        refused(verb, "a newer writ-relay made it (version 9, this one knows 1)");
+    }
+}
