@@ -86,3 +86,70 @@ pub(crate) fn recorded(request_sha256: Digest, end: &Draft, head: &Head, now: u6
         stderr: None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply(text: &str, encoding: Encoding) -> Reply {
+        let stream = Stream {
+            encoding,
+            bytes: 1 << 20,
+            sha256: Digest::of(b"all of it"),
+            sent_sha256: Digest::of(text.as_bytes()),
+            truncated: false,
+            redactions: 3,
+        };
+        let end = Draft {
+            status: Some(Status::Ok),
+            ..Draft::new(audit::Event::Result)
+        };
+        let head = Head {
+            log: wire::ids::LogId::of_genesis(b""),
+            seq: 7,
+            hash: Digest::zero(),
+        };
+        let mut outcome = recorded(Digest::zero(), &end, &head, 0).outcome;
+        outcome.output = Some(stream.clone());
+        outcome.stderr = Some(stream);
+        Reply {
+            outcome,
+            output: Some(text.to_owned()),
+            stderr: Some("short".to_owned()),
+        }
+    }
+
+    /// REQ-LEDGER-8
+    #[test]
+    fn of_a_long_text_the_beginning_is_kept_and_its_outcome_says_so() {
+        let texts = [
+            ("x".repeat(TEXT), Encoding::Text, TEXT),
+            ("x".repeat(TEXT + 1), Encoding::Text, TEXT),
+            ("é".repeat(TEXT), Encoding::Text, TEXT),
+            (format!("x{}", "é".repeat(TEXT)), Encoding::Text, TEXT - 1),
+            (STANDARD.encode(vec![7; TEXT]), Encoding::Base64, TEXT),
+        ];
+        for (text, encoding, length) in texts {
+            let reply = reply(&text, encoding);
+            let kept = keep(&reply);
+            let output = kept.output.unwrap();
+            let stream = kept.outcome.output.unwrap();
+            assert_eq!(output.len(), length);
+            assert!(text.starts_with(&output));
+            assert_eq!(stream.sent_sha256, Digest::of(output.as_bytes()));
+            assert_eq!(stream.truncated, text.len() > length);
+            assert_eq!((stream.bytes, stream.redactions), (1 << 20, 3));
+            assert_eq!(kept.stderr.as_deref(), Some("short"));
+        }
+    }
+
+    #[test]
+    fn what_the_log_tells_is_an_outcome_that_a_relay_reads() {
+        let reply = again(keep(&reply("x", Encoding::Text)), 99);
+        assert!(reply.outcome.replayed && reply.outcome.now == 99);
+        let message = reply.outcome.message.clone().unwrap();
+        assert!(message.contains("from the log") && message.len() < wire::limits::MESSAGE);
+        let text = serde_json::to_string(&reply.outcome).unwrap();
+        assert_eq!(Outcome::parse(text.as_bytes()).unwrap(), reply.outcome);
+    }
+}

@@ -60,6 +60,7 @@ fn again(stack: &Stack, relay: &EvilRelay) -> EvilRelay {
     relay
 }
 
+/// REQ-LEDGER-1, REQ-PAYLOAD-12
 #[test]
 fn a_change_runs_once_under_its_own_certificate() {
     let stack = stack();
@@ -146,6 +147,7 @@ fn wrong_certificates() -> Vec<(&'static str, &'static str, Change)> {
     ]
 }
 
+/// REQ-CERT-24, REQ-CERT-26, REQ-CERT-27
 #[test]
 fn certificates_for_a_change_that_the_ca_would_never_sign_are_refused() {
     let stack = stack();
@@ -176,7 +178,7 @@ fn certificates_for_a_change_that_the_ca_would_never_sign_are_refused() {
     tell("action certificates", rows.len());
 }
 
-/// Certificates that are good, for something else than what is asked.
+/// Certificates that are good, for something else than what is asked. REQ-CERT-28
 #[test]
 fn action_cert_other_request() {
     let stack = stack();
@@ -212,7 +214,7 @@ fn action_cert_other_request() {
     tell("action_cert_other_request", 4);
 }
 
-/// One that was signed for the key of another session.
+/// One that was signed for the key of another session. REQ-CERT-25
 #[test]
 fn action_cert_other_session() {
     let stack = stack();
@@ -227,6 +229,7 @@ fn action_cert_other_session() {
     .unwrap();
 }
 
+/// REQ-CERT-23, REQ-PAYLOAD-12
 #[test]
 fn action_cert_missing() {
     let stack = stack();
@@ -308,6 +311,7 @@ fn manifest_changed() {
     tell("manifest_changed", rows + 1);
 }
 
+/// REQ-PAYLOAD-15
 #[test]
 fn approval_missing() {
     let stack = stack();
@@ -324,6 +328,7 @@ fn approval_missing() {
 }
 
 /// The same bytes again: the stored answer, marked, and no second effect; in this session and in any other of the task.
+/// REQ-LEDGER-2, REQ-PAYLOAD-20
 #[test]
 fn request_replayed() {
     let stack = stack();
@@ -356,7 +361,7 @@ fn request_replayed() {
     assert_eq!(events(&stack, &asked), ["intent", "result"]);
 }
 
-/// Whatever has expired since, a live certificate of the task may ask; and nobody else.
+/// Whatever has expired since, a live certificate of the task may ask; and nobody else. REQ-LEDGER-6, REQ-LEDGER-7
 #[test]
 fn an_answer_is_given_again_to_its_task_alone() {
     let stack = stack();
@@ -375,6 +380,7 @@ fn an_answer_is_given_again_to_its_task_alone() {
     assert_eq!(code(&relay.ask(&by_id).unwrap()), "none");
 }
 
+/// REQ-LEDGER-3
 #[test]
 fn request_id_reused() {
     let stack = stack();
@@ -395,6 +401,7 @@ fn request_id_reused() {
 }
 
 /// The same line in twenty sessions at once: one effect, and everybody is told of that one or that it is on its way.
+/// REQ-LEDGER-4
 #[test]
 fn request_in_progress() {
     let stack = stack();
@@ -430,7 +437,7 @@ fn request_in_progress() {
     println!("request_in_progress: 20 at once, {carried_out} answered, {told} told to wait, 1 effect");
 }
 
-/// Nobody waits any more: it is finished, recorded, and the answer is there for whoever asks.
+/// Nobody waits any more: it is finished, recorded, and the answer is there for whoever asks. REQ-SESSION-13
 #[test]
 fn client_gone_during_change() {
     let stack = stack();
@@ -468,7 +475,7 @@ fn client_gone_during_change() {
 }
 
 /// agent-exec is killed while the program runs, before or after its effect: nobody knows, and that is what is said, for
-/// ever; the program ends with its supervisor.
+/// ever; the program ends with its supervisor. REQ-LEDGER-5
 #[test]
 fn a_change_whose_supervisor_was_killed_is_unknown_and_stays_so() {
     let stack = stack();
@@ -513,6 +520,7 @@ fn a_change_whose_supervisor_was_killed_is_unknown_and_stays_so() {
 }
 
 /// No space for a claim or for the intent: refused, nothing runs, and the same request runs when there is space again.
+/// REQ-LEDGER-9
 #[test]
 fn a_change_that_cannot_be_claimed_does_not_run() {
     let stack = stack();
@@ -539,7 +547,7 @@ fn a_change_that_cannot_be_claimed_does_not_run() {
     assert_eq!(effects_of(&stack, &word), 1);
 }
 
-/// A read under an action certificate is one that policy judged with its arguments.
+/// A read under an action certificate is one that policy judged with its arguments. REQ-PAYLOAD-13
 #[test]
 fn a_read_that_no_task_grant_lists_runs_under_its_own_certificate() {
     let stack = stack();
@@ -552,4 +560,110 @@ fn a_read_that_no_task_grant_lists_runs_under_its_own_certificate() {
     .unwrap();
     relay.present(&certificate).unwrap();
     assert_eq!(code(&relay.send(&asked).unwrap()), "none");
+}
+
+/// The machine went down with a change and a read on their way. REQ-LEDGER-10
+#[test]
+fn after_a_restart_of_the_machine_the_log_makes_the_ledger_anew() {
+    let stack = stack();
+    let (mut relay, _action) = ready(&stack);
+    let root = target(&stack).root();
+    let done = payload(&relay, &word());
+    let first = carry_out(&stack, &mut relay, &done).unwrap();
+    let word = word();
+    let mut asked = payload(&relay, &word);
+    asked["args"]["after_ms"] = json!(9000);
+    relay
+        .present(&permit(&stack, &relay, &asked, |_, _| {}).unwrap())
+        .unwrap();
+    let text = serde_json::to_string(&asked).unwrap();
+    let line = EvilRelay::line(&text, &relay.task.key, openssh::sshsig::REQUEST).unwrap();
+    relay.session.send(&line).unwrap();
+    wait_for("the effect", Duration::from_secs(5), || {
+        Ok(effects_of(&stack, &word) == 1)
+    })
+    .unwrap();
+    let program = processes::with_argument(&word).remove(0);
+    let supervisor = nix::unistd::Pid::from_raw(i32::try_from(program.parent().unwrap()).unwrap());
+    nix::sys::signal::kill(supervisor, nix::sys::signal::Signal::SIGKILL).unwrap();
+    wait_for("the end", Duration::from_secs(2), || {
+        Ok(processes::with_argument(&word).is_empty())
+    })
+    .unwrap();
+    // Everything so far was in another start of the machine, and of the ledger only one answer was on the disk.
+    let log = root.at("var/log/writ/00000000000000000001.jsonl");
+    let here = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let records = std::fs::read_to_string(&log).unwrap();
+    std::fs::write(&log, records.replace(here.trim(), &new_id())).unwrap();
+    let ledger = root.at("var/lib/writ/ledger");
+    std::fs::remove_file(ledger.join("boot")).unwrap();
+    let lost: Vec<_> = std::fs::read_dir(&ledger)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    for file in &lost {
+        let text = std::fs::read_to_string(file).unwrap();
+        if !text.contains(done["request_id"].as_str().unwrap()) {
+            std::fs::remove_file(file).unwrap();
+        }
+    }
+
+    let mut later = again(&stack, &relay);
+    assert_eq!(events(&stack, &asked), ["intent", "result"], "written before the hello");
+    let answer = later.ask(&line).unwrap();
+    let told = outcome(&answer).unwrap();
+    assert_eq!(
+        (told["status"].as_str(), &told["replayed"]),
+        (Some("unknown"), &json!(true))
+    );
+    assert_eq!(effects_of(&stack, &word), 1);
+    let kept = later.send(&done).unwrap();
+    assert_eq!(
+        (&kept["output"], &outcome(&kept).unwrap()["replayed"]),
+        (&first["output"], &json!(true))
+    );
+    let others = records
+        .lines()
+        .filter(|line| line.contains("\"event\":\"intent\""))
+        .count();
+    let now = std::fs::read_to_string(&log).unwrap();
+    let results = now.lines().filter(|line| line.contains("\"event\":\"result\"")).count();
+    assert_eq!(results, others, "every intent has its end");
+}
+
+/// A ledger that lost its answers tells what the log knows. REQ-LEDGER-5, REQ-LEDGER-8
+#[test]
+fn an_answer_that_was_lost_is_told_from_the_log() {
+    let stack = stack();
+    let (mut relay, _action) = ready(&stack);
+    let word = word();
+    let asked = payload(&relay, &word);
+    let first = carry_out(&stack, &mut relay, &asked).unwrap();
+    let ledger = target(&stack).root().at("var/lib/writ/ledger");
+    let id = asked["request_id"].as_str().unwrap();
+    let claim = std::fs::read_dir(&ledger)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| std::fs::read_to_string(path).is_ok_and(|text| text.contains(id)))
+        .unwrap();
+    let text = std::fs::read_to_string(&claim).unwrap();
+    let first_line = text.lines().next().unwrap();
+    // Cut off anywhere in its second line.
+    for cut in [0, 1, 100, text.len() - first_line.len() - 2] {
+        std::fs::write(&claim, &text[..first_line.len() + 1 + cut]).unwrap();
+        let answer = relay.send(&asked).unwrap();
+        let (told, was) = (outcome(&answer).unwrap(), outcome(&first).unwrap());
+        assert_eq!(
+            (told["status"].as_str(), &told["replayed"]),
+            (Some("ok"), &json!(true)),
+            "{answer}"
+        );
+        assert_eq!(
+            (&told["exit_code"], &told["head"], &told["serial"]),
+            (&was["exit_code"], &was["head"], &was["serial"])
+        );
+        assert!(answer.get("output").is_none() && told["message"].as_str().unwrap().contains("from the log"));
+    }
+    assert_eq!(effects_of(&stack, &word), 1);
+    assert_eq!(events(&stack, &asked), ["intent", "result"]);
 }

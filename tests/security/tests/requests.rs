@@ -305,8 +305,8 @@ fn wrong_lines(relay: &EvilRelay, text: &str) -> Lines {
             json!({"krl": "AAAA", "sig": sig}).to_string(),
         ),
         (
-            "outcome_not_served_yet",
-            "line_unsupported",
+            "outcome_of_no_request",
+            "unknown_request",
             json!({"outcome": new_id()}).to_string(),
         ),
     ]
