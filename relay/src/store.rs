@@ -165,7 +165,8 @@ pub trait Store: Send + Sync {
     fn settle(&self, task: &TaskId, request: &RequestId, status: Status, code: Option<Code>) -> Answer<'_, ()>;
     /// The requests of a task, oldest first.
     fn requests(&self, task: &TaskId) -> Answer<'_, Vec<Request>>;
-    /// Every request that is not settled, oldest first.
+    /// Every request that is not settled, oldest first. One without an end is under way in this process, but for those that
+    /// a start finds; one that is `unknown` can be asked for by its id.
     fn unsettled(&self) -> Answer<'_, Vec<Unsettled>>;
 }
 

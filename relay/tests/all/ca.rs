@@ -22,6 +22,8 @@ pub(crate) struct Facts {
     pub(crate) says_no: Mutex<Option<Code>>,
     /// Renewals are refused.
     pub(crate) no_renewal: AtomicBool,
+    /// How long it takes to open a task, in milliseconds.
+    pub(crate) slow_ms: AtomicU64,
     pub(crate) opened: AtomicUsize,
     pub(crate) renewed: AtomicUsize,
 }
@@ -35,6 +37,7 @@ impl Facts {
             life_s: AtomicU64::new(300),
             says_no: Mutex::new(None),
             no_renewal: AtomicBool::new(false),
+            slow_ms: AtomicU64::new(0),
             opened: AtomicUsize::new(0),
             renewed: AtomicUsize::new(0),
         })
@@ -114,6 +117,8 @@ impl Ca for FewLines {
     async fn open_task(&self, request: Request<OpenTaskRequest>) -> Result<Response<TaskCertificate>, Status> {
         let request = request.into_inner();
         self.0.opened.fetch_add(1, Ordering::SeqCst);
+        let slow = self.0.slow_ms.load(Ordering::SeqCst);
+        tokio::time::sleep(std::time::Duration::from_millis(slow)).await;
         self.mint(&request.task_id, &request.target, &request.public_key)
     }
 

@@ -182,3 +182,23 @@ async fn every_request_that_was_under_way_is_in_a_known_state_after_a_restart() 
     assert_eq!(asked_for(&world).await, unknown);
     assert_eq!(world.records().len(), before, "and it is said once");
 }
+
+#[tokio::test]
+async fn a_task_that_is_closed_while_its_key_is_made_anew_keeps_none() {
+    let world = World::new(Manner::Says("one\n".into())).await;
+    let (task, id) = opened(&world).await;
+    let world = world.restart().await;
+    world.ca.slow_ms.store(500, Ordering::SeqCst);
+    let (mut one, mut two) = (world.client(ALICE).await, world.client(ALICE).await);
+    let closing = async {
+        while world.ca.opened.load(Ordering::SeqCst) < 2 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        two.call("close_task", json!({ "task_id": task })).await
+    };
+    let ((said, _), (closed, is_error)) = tokio::join!(one.call("tail_log", tail(&task)), closing);
+    assert!(!is_error, "{closed}");
+    assert_eq!(said["code"], "task_ended", "{said}");
+    assert!(world.relay.seats.find(&id, &"web-1".parse().unwrap()).is_none());
+    assert!(world.seen.requests.lock().unwrap().is_empty());
+}
