@@ -75,7 +75,7 @@ pub fn run(config: &Config, input: &[u8], about: &About, now: u64) -> Result<Enr
     let known = inventory.find(target.as_str());
     let entry = match known {
         Some(known) => {
-            let enrolled = history::enrolled(&config.log_dir, &target).map_err(|error| one(told(&error)))?;
+            let enrolled = history::enrolled(&records, &target).map_err(|error| one(told(&error)))?;
             check_same(known, about, &receipt_key, enrolled.as_ref(), &host_key).map_err(refused)?;
             known.clone()
         }

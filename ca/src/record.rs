@@ -7,7 +7,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use audit::{Cert, Decision, Draft, Event, Log, Own, Pending, Strangers, Tier, Who, Witness};
+use audit::{Cert, Decision, Draft, Event, Log, Own, Pending, Record, Strangers, Tier, Who, Witness};
 use openssh::key::PublicKey;
 use wire::ids::{ActionName, Digest, Fingerprint, Head, RelayName, RequestId, Serial, TargetName, TaskId};
 use wire::{Code, Kind, Mode, Risk};
@@ -339,6 +339,14 @@ impl Records {
     pub fn strangers_due(&self, now: u64) -> Result<(), audit::Error> {
         let Pen { log, strangers } = &mut *self.pen();
         strangers.flush_due(log, now).map(drop)
+    }
+
+    /// Visits the records since `since` (Unix seconds), and some that are older; see [`Log::since`].
+    ///
+    /// # Errors
+    /// [`audit::Error`].
+    pub fn since(&self, since: u64, visit: &mut dyn FnMut(Record)) -> Result<(), audit::Error> {
+        self.pen().log.since(since, &mut |record, _| visit(record))
     }
 
     /// Records something about the CA itself: that it starts, stops, got its keys.

@@ -233,7 +233,7 @@ pub fn open_records(config: &Config) -> Result<Records, Vec<String>> {
 fn open_log(config: &Config, now: u64) -> Result<(Records, Issued), Vec<String>> {
     let records = open_records(config)?;
     let mut issued = Issued::default();
-    let entries = history::issued_since(&config.log_dir, now.saturating_sub(LOOK_BACK_S));
+    let entries = history::issued_since(&records, now.saturating_sub(LOOK_BACK_S));
     for entry in entries.map_err(|error| vec![told(&error)])? {
         issued.note(entry);
     }

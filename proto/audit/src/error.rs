@@ -24,8 +24,8 @@ pub enum Error {
     OtherLog(String),
 
     // Somebody who was at the files.
-    /// What stands at the end of the log was not written by a log.
-    #[error("find the end of the log in segment {segment}: {what}")]
+    /// What stands in the log was not written by a log.
+    #[error("understand segment {segment} of the log: {what}")]
     Broken {
         /// The segment, by its first number.
         segment: u64,

@@ -49,6 +49,7 @@ impl Log {
 struct Lines {
     first: u64,
     file: BufReader<File>,
+    number: u64,
 }
 
 impl Lines {
@@ -56,6 +57,7 @@ impl Lines {
         Self {
             first,
             file: BufReader::with_capacity(256 * 1024, file),
+            number: 0,
         }
     }
 
@@ -70,9 +72,13 @@ impl Lines {
         if line.last() != Some(&b'\n') {
             return Ok(None);
         }
+        self.number += 1;
         let broken = |what| Error::Broken {
             segment: self.first,
-            what,
+            what: format!(
+                "line {} is no record: {what} (writ-audit verify tells more)",
+                self.number
+            ),
         };
         let record = Record::parse(&line).map_err(broken)?;
         let head = head_of(&record.envelope, &line);
