@@ -7,6 +7,9 @@
 #[cfg(test)]
 mod bench;
 mod calls;
+#[cfg(test)]
+mod oracle;
+mod tree;
 
 use std::fs::OpenOptions;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -18,11 +21,9 @@ use landlock::{
     ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, Ruleset, RulesetAttr, RulesetCreated,
     RulesetCreatedAttr,
 };
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
-};
+use seccompiler::BpfProgram;
 
-use self::calls::{CALLS, Call, When};
+use self::calls::{CALLS, Call};
 use crate::sys;
 
 /// Where the child holds the opened program: the one descriptor that `execveat` may name.
@@ -37,7 +38,7 @@ const OWN_GROUP: u32 = 0x7ead_0002;
 
 /// Walls that are built and stand nowhere yet.
 pub(crate) struct Walls {
-    filters: [BpfProgram; 2],
+    filter: BpfProgram,
     ruleset: OwnedFd,
     names: Vec<String>,
 }
@@ -53,21 +54,14 @@ impl Walls {
 
     fn build_with(profile: Profile, program: BorrowedFd<'_>, abi: i32) -> Result<Self, String> {
         let ruleset = ruleset(profile, program, abi).map_err(|error| format!("Landlock: {error}"))?;
-        let filters = [allowlist(profile), no_clone3()];
-        let [allowed, clone3] = filters;
-        let filters = [allowed, clone3].map(|built| built.map_err(|error| format!("seccomp: {error}")));
-        let [allowed, clone3] = filters;
+        let filter = tree::lay_out(rows(profile)).map_err(|error| format!("seccomp: {error}"))?;
         let name = profile.as_str();
         let names = vec![
             "no_new_privs".to_owned(),
             format!("seccomp:{name}"),
             format!("landlock:{name}:{abi}"),
         ];
-        Ok(Self {
-            filters: [allowed?, clone3?],
-            ruleset,
-            names,
-        })
+        Ok(Self { filter, ruleset, names })
     }
 
     /// What a record says of them.
@@ -80,9 +74,9 @@ impl Walls {
         self.ruleset.as_fd()
     }
 
-    /// Puts the process's own id into the filters. In the child: it allocates nothing.
+    /// Puts the process's own id into the filter. In the child: it allocates nothing.
     pub(crate) fn settle(&mut self, pid: u32) {
-        for instruction in self.filters.iter_mut().flatten() {
+        for instruction in &mut self.filter {
             if instruction.k == OWN_PROCESS {
                 instruction.k = pid;
             } else if instruction.k == OWN_GROUP {
@@ -91,15 +85,19 @@ impl Walls {
         }
     }
 
-    /// Puts up the filters, the allowlist last: from then on nothing else can be put up. In the child.
+    /// Puts up the filter: from then on nothing else can be put up. In the child.
     ///
     /// # Errors
-    /// The kernel refused one.
+    /// The kernel refused it.
     pub(crate) fn filter(&self) -> Result<(), ()> {
-        let [allowed, clone3] = &self.filters;
-        seccompiler::apply_filter(clone3).map_err(drop)?;
-        seccompiler::apply_filter(allowed).map_err(drop)
+        seccompiler::apply_filter(&self.filter).map_err(drop)
     }
+}
+
+/// The rows of a profile.
+fn rows(profile: Profile) -> impl Iterator<Item = &'static Call> {
+    let tool = profile == Profile::Tool;
+    CALLS.iter().filter(move |call| tool || call.profile == Profile::Reader)
 }
 
 /// Which files may be opened by name. Everything that Landlock knows of and no rule allows is refused.
@@ -150,59 +148,6 @@ fn allow(ruleset: RulesetCreated, path: &Path, access: BitFlags<AccessFs>) -> Re
             .map_err(|error| error.to_string()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(ruleset),
         Err(error) => Err(format!("{}: {error}", path.display())),
-    }
-}
-
-/// The allowlist as a program: everything else fails with EPERM, which programs know how to report.
-fn allowlist(profile: Profile) -> Result<BpfProgram, seccompiler::BackendError> {
-    let allowed = CALLS
-        .iter()
-        .filter(|call| profile == Profile::Tool || call.profile == Profile::Reader);
-    let rules = allowed
-        .map(|call| Ok((call.number, rules(call)?)))
-        .collect::<Result<_, _>>()?;
-    compile(rules, SeccompAction::Errno(libc::EPERM as u32), SeccompAction::Allow)
-}
-
-/// clone3 has its flags behind a pointer, where a filter cannot look. The C library takes ENOSYS for an older kernel and
-/// uses clone. Of two filters that both say an error the last one counts, so the allowlist has to let it through.
-fn no_clone3() -> Result<BpfProgram, seccompiler::BackendError> {
-    let rules = [(libc::SYS_clone3, Vec::new())].into_iter().collect();
-    compile(rules, SeccompAction::Allow, SeccompAction::Errno(libc::ENOSYS as u32))
-}
-
-fn compile(
-    rules: std::collections::BTreeMap<i64, Vec<SeccompRule>>,
-    others: SeccompAction,
-    named: SeccompAction,
-) -> Result<BpfProgram, seccompiler::BackendError> {
-    let machine = TargetArch::try_from(std::env::consts::ARCH)?;
-    SeccompFilter::new(rules, others, named, machine)?.try_into()
-}
-
-/// The conditions of one row: none means always, several mean any of them.
-fn rules(call: &Call) -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
-    // Compared as 32 bits where the kernel's argument has 32, whatever stands in the upper half of the register.
-    let equal = |argument, value: u64| {
-        SeccompRule::new(vec![SeccompCondition::new(
-            argument,
-            SeccompCmpArgLen::Dword,
-            SeccompCmpOp::Eq,
-            value,
-        )?])
-    };
-    match call.when {
-        When::Always => Ok(Vec::new()),
-        When::OneOf(argument, values) => values.iter().map(|value| equal(argument, *value)).collect(),
-        When::Without(argument, bits) => {
-            let masked = SeccompCondition::new(argument, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(bits), 0)?;
-            Ok(vec![SeccompRule::new(vec![masked])?])
-        }
-        When::OwnProcess => Ok(vec![equal(0, OWN_PROCESS.into())?]),
-        When::OwnSignal => [OWN_PROCESS, OWN_GROUP, 0]
-            .into_iter()
-            .map(|value| equal(0, value.into()))
-            .collect(),
     }
 }
 
@@ -270,16 +215,10 @@ mod tests {
     }
 
     #[test]
-    fn the_filters_know_the_process_only_once_it_is_there() {
+    fn the_filter_knows_the_process_only_once_it_is_there() {
         let program = File::open("/bin/true").unwrap();
         let mut walls = Walls::build(Profile::Tool, program.as_fd()).unwrap();
-        let holds = |walls: &Walls, number: u32| {
-            walls
-                .filters
-                .iter()
-                .flatten()
-                .any(|instruction| instruction.k == number)
-        };
+        let holds = |walls: &Walls, number: u32| walls.filter.iter().any(|instruction| instruction.k == number);
         assert!(holds(&walls, OWN_PROCESS) && holds(&walls, OWN_GROUP));
         walls.settle(4711);
         assert!(holds(&walls, 4711) && holds(&walls, 4711_u32.wrapping_neg()));

@@ -1,7 +1,7 @@
 //! Which system calls an action may make, each with its reason. docs/walls.md has the same table, and a test compares.
 //!
 //! Allowlists: what is not named fails with EPERM, also calls that no kernel has yet and the second numbering of x86_64
-//! (x32), which the filter refuses by the architecture's own check. Descriptors are rights here: an action was handed its
+//! (x32), whose numbers stand in no row. Descriptors are rights here: an action was handed its
 //! file, so reading and writing are free and opening is Landlock's business.
 
 use libc::c_long;
@@ -13,8 +13,10 @@ use super::Profile::{self, Reader, Tool};
 pub(super) enum When {
     /// Always.
     Always,
-    /// An argument is one of these.
-    OneOf(u8, &'static [u64]),
+    /// Never, and with ENOSYS, as of an older kernel: a C library then uses what older kernels have.
+    Absent,
+    /// An argument of 32 bits is one of these.
+    OneOf(u8, &'static [u32]),
     /// An argument has none of these bits.
     Without(u8, u64),
     /// The first argument is the action's own process, its group, or 0 for the caller's group: signals go nowhere else.
@@ -42,7 +44,7 @@ pub(super) struct Call {
 /// New namespaces would be new worlds with rights of their own.
 const NAMESPACES: u64 = 0x7e02_0080;
 /// Families of sockets: unix, IPv4, IPv6. Not netlink, packet, or any other that reaches into the kernel.
-const FAMILIES: &[u64] = &[libc::AF_UNIX as u64, libc::AF_INET as u64, libc::AF_INET6 as u64];
+const FAMILIES: &[u32] = &[libc::AF_UNIX as u32, libc::AF_INET as u32, libc::AF_INET6 as u32];
 
 macro_rules! calls {
     ($($(#[$only:meta])* $profile:ident $name:ident $number:ident $when:expr, $why:literal;)*) => {
@@ -53,7 +55,7 @@ macro_rules! calls {
     };
 }
 
-use When::{Always, OneOf, OwnProcess, OwnSignal, Without};
+use When::{Absent, Always, OneOf, OwnProcess, OwnSignal, Without};
 
 calls! {
     Reader read SYS_read Always, "the file it was handed";
@@ -87,7 +89,7 @@ calls! {
     Reader tgkill SYS_tgkill OwnProcess, "abort(3)";
     Reader exit SYS_exit Always, "the end of a thread";
     Reader exit_group SYS_exit_group Always, "the end";
-    Reader execveat SYS_execveat OneOf(0, &[super::PROGRAM_FD as u64]), "the program itself, from the descriptor that agent-exec checked";
+    Reader execveat SYS_execveat OneOf(0, &[super::PROGRAM_FD as u32]), "the program itself, from the descriptor that agent-exec checked";
     Reader futex SYS_futex Always, "locks within the process";
     #[cfg(target_arch = "x86_64")]
     Reader poll SYS_poll Always, "waiting";
@@ -109,7 +111,7 @@ calls! {
     Reader rseq SYS_rseq Always, "the C library's start";
     Reader sched_getaffinity SYS_sched_getaffinity Always, "how many processors";
     Reader sched_yield SYS_sched_yield Always, "spinning";
-    Reader clone3 SYS_clone3 Always, "answered with ENOSYS by a filter of its own, see above";
+    Reader clone3 SYS_clone3 Absent, "its flags stand behind a pointer; C libraries then use clone";
     Reader uname SYS_uname Always, "which system";
     #[cfg(target_arch = "x86_64")]
     Reader arch_prctl SYS_arch_prctl Always, "thread-local storage";
@@ -192,6 +194,7 @@ mod tests {
             let profile = if call.profile == Reader { "reader, tool" } else { "tool" };
             let when = match call.when {
                 Always => "always".to_owned(),
+                Absent => "never, and with `ENOSYS`".to_owned(),
                 OneOf(argument, values) => {
                     let values: Vec<String> = values.iter().map(|value| format!("{value:#x}")).collect();
                     format!("argument {argument} is one of {}", values.join(", "))
