@@ -54,15 +54,14 @@ test: setup-test build ## every test; installs what is missing when root
 	$(CARGO) test --no-run $(IN_THE_WORLD)
 	$(ENTER) $(CARGO) test --offline $(IN_THE_WORLD) -- --show-output
 
-# A mutant may signal every process that it sees, so its tests run in a world of their own, as root: they start programs that
-# root owns, which is nobody in an ordinary user's namespace.
+# As root: the tests start programs that root owns, which is nobody in an ordinary user's namespace.
 .PHONY: mutants
 mutants: ## changes each line of paths, child, order and their kin, and looks for one that no test notices (.cargo/mutants.toml)
 	@[ "$$(id -u)" = 0 ] || { echo 'mutants: root only'; exit 2; }
 	@command -v cargo-mutants >/dev/null || $(CARGO) install --quiet --locked --root $(OUT)/tools cargo-mutants
 	@mkdir -p $(OUT)/mutants
-	CARGO_TARGET_$(shell echo $(HOST) | tr a-z- A-Z_)_RUNNER=$(abspath $(ENTER)) CARGO_TARGET_DIR=$(OUT)/mutants/target \
-	    TMPDIR=$(OUT)/mutants PATH="$(OUT)/tools/bin:$$PATH" $(CARGO) mutants --output $(OUT)/mutants --minimum-test-timeout 12
+	CARGO_TARGET_DIR=$(OUT)/mutants/target TMPDIR=$(OUT)/mutants PATH="$(OUT)/tools/bin:$$PATH" \
+	    $(CARGO) mutants --output $(OUT)/mutants --minimum-test-timeout 12
 
 # What is timed is what is shipped: release builds, laid out beside those that tests use. The runner is one too, because a
 # client's half of a sample must not be slower than the relay's. The walls are measured by agent-exec's own crate in its own

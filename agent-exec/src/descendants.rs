@@ -173,7 +173,7 @@ pub(crate) mod tests {
         // Twice removed, in a session of its own, deaf, and with a child: its parents are gone when this goes on.
         let pids = orphans(
             "use POSIX; $SIG{TERM} = $SIG{HUP} = 'IGNORE'; $| = 1; exit 0 if fork; POSIX::setsid(); exit 0 if fork; \
-             my $p = fork; print qq($$\\n); close STDOUT; sleep 60",
+             my $p = fork; alarm 60; print qq($$\\n); close STDOUT; sleep 60",
         );
         assert_eq!(pids.len(), 2, "{pids:?}");
         assert!(pids.iter().all(lives));
@@ -187,7 +187,7 @@ pub(crate) mod tests {
     fn whoever_forks_while_it_is_looked_for_is_ended_too() {
         let _alone = alone();
         let pids = orphans(
-            "$| = 1; for (1..4) { next if fork; print qq($$\\n); close STDOUT; while (1) { my $p = fork; \
+            "$| = 1; for (1..4) { next if fork; alarm 20; print qq($$\\n); close STDOUT; while (1) { my $p = fork; \
              if (defined $p && !$p) { select undef, undef, undef, 0.02; exit } 1 while waitpid(-1, 1) > 0 } } exit",
         );
         assert_eq!(pids.len(), 4);
