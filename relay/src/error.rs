@@ -165,6 +165,17 @@ impl Refusal {
                 )
             }
             E::Protocol(what) => relay(Code::ProtocolError, what),
+            E::ChannelRefused => relay(Code::ProtocolError, &"sshd opens no channel"),
+            E::Clock(ahead_s) => {
+                let way = if *ahead_s > 0 { "ahead of" } else { "behind" };
+                let detail = format!("its clock is {} s {way} the relay's", ahead_s.unsigned_abs());
+                relay(Code::ClockDifference, &detail)
+            }
+            E::NotYetValid(wait_s) => relay(
+                Code::CertificateNotYetValid,
+                &format_args!("it becomes valid in {wait_s} s; the clocks of CA, relay and target differ"),
+            ),
+            E::Busy => relay(Code::Capacity, &"the task has too many calls under way on this target"),
             E::Version(what) => relay(Code::VersionUnsupported, what),
             E::Receipt(what) => relay(Code::ReceiptInvalid, what),
             E::LineRefused(code) => Self::by(RefusedBy::Target, *code, format!("failed to {}", code.text()), about),

@@ -138,7 +138,6 @@ impl Relay {
         asked.about.task = Some(task.id.clone());
         let seat = self.seat(&task, &asked.act.target, &asked.about).await?;
         let (session, issued) = self.session(&seat, &asked.about).await?;
-        Self::compare_clocks(&session, &asked.about)?;
         let built = self.build(requester, &task, &issued, asked).await?;
         let recorded = self.record_request(requester, &task, built).await?;
         let answer = self.send(&seat, &session, &recorded).await;
@@ -221,19 +220,6 @@ impl Relay {
             .await
             .map_err(|error| Refusal::store(&error, &asked.about))?
             .ok_or_else(|| Refusal::new(Code::Internal, &asked.about))
-    }
-
-    /// A target whose clock is too far off would refuse what is signed now, or take it for too long.
-    fn compare_clocks(session: &Session, about: &About) -> Result<(), Refusal> {
-        let ahead = session.ahead_s();
-        if ahead.unsigned_abs() <= wire::limits::SKEW_S {
-            return Ok(());
-        }
-        // Measured anew by the next call: somebody may have set the clock by then.
-        session.close("the clocks differ");
-        let way = if ahead > 0 { "ahead of" } else { "behind" };
-        let detail = format!("its clock is {} s {way} the relay's", ahead.unsigned_abs());
-        Err(Refusal::because(Code::ClockDifference, detail, about))
     }
 
     /// The exact bytes that will be signed.
@@ -343,7 +329,7 @@ impl Relay {
             },
             None,
         );
-        let answer = session.ask(&line, built.asked.timeout + MARGIN).await;
+        let answer = session.ask(&[line], built.asked.timeout + MARGIN).await;
         answer.map_err(|error| Refusal::session(&error, about))
     }
 

@@ -1,40 +1,46 @@
 //! SSH to a target: the only place that knows it.
 //!
-//! A [`Session`] is one channel of one connection, opened with one task's key on one target and shared with nobody
-//! else. Lines go out in order and are answered in order. The host is verified before anything is offered to it, and
-//! nothing is ever trusted because it was seen first. What the target says is bounded, timed, and handed up unbelieved:
-//! whoever asked verifies the signatures.
+//! A [`Connection`] is one login with one task's key on one target, and shared with nobody else. A [`Session`] is one of
+//! its channels for one user: lines go out in order and are answered in order. A connection has more than one only where
+//! calls of the task run at the same time. The host is verified before anything is offered to it, and nothing is ever
+//! trusted because it was seen first. What the target says is bounded, timed, and handed up unbelieved: whoever asked
+//! verifies the signatures.
 
+mod channel;
 mod dial;
 mod hello;
+mod open;
+mod places;
 mod quick;
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use openssh::key::SigningKey;
-use russh::client::Msg;
-use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
-use tokio::sync::{Notify, mpsc, oneshot};
+use openssh::key::{PublicKey, SigningKey};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout};
 use wire::Code;
 use wire::ids::{TargetName, TaskId};
-use wire::lines::{Answer, RelayLine, TargetLine};
+use wire::lines::{Answer, RelayLine};
 
-use crate::lines::{Lines, Piece};
+use channel::Channel;
 pub use dial::{Host, Trust, probe};
+use places::{Place, Places};
 
 /// Longest time from the first packet to a verified host.
-const CONNECT: Duration = Duration::from_secs(10);
+const CONNECT: Duration = Duration::from_secs(8);
 /// Longest time for the login.
-const LOGIN: Duration = Duration::from_secs(10);
-/// Longest time from the login to the target's first line.
+const LOGIN: Duration = Duration::from_secs(8);
+/// Longest time for each of a channel and the target's first line on it.
 const HELLO: Duration = Duration::from_secs(5);
+/// Longest time for a connection with its first session, tried more than once where need be.
+const OPEN: Duration = Duration::from_secs(9);
 /// Longest time to hand a line to the connection. It takes longer only when the target does not read.
 const WRITE: Duration = Duration::from_secs(10);
-/// Bytes of the far end's standard error that are kept for the operator.
-const STDERR_BYTES: usize = 2048;
+/// Longest time to say goodbye.
+const GOODBYE: Duration = Duration::from_secs(1);
+/// Bytes of a text of the far end that are shown to the operator.
+const QUOTED_BYTES: usize = 2048;
 
 /// Why there is no session, or no answer.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -60,6 +66,18 @@ pub enum Error {
     /// A signature of the target does not hold.
     #[error("verify the target's signature: {0}")]
     Receipt(String),
+    /// The target's clock is so many seconds ahead of ours, or behind: too many.
+    #[error("agree about the time: its clock is {} s {} the relay's", .0.unsigned_abs(), if *.0 > 0 { "ahead of" } else { "behind" })]
+    Clock(i64),
+    /// The certificate becomes valid in so many seconds only.
+    #[error("use a certificate that becomes valid in {0} s")]
+    NotYetValid(u64),
+    /// All sessions of the connection are in use, and too many wait for one, or for too long.
+    #[error("get a session: all are in use")]
+    Busy,
+    /// sshd opens no channel.
+    #[error("open a channel: sshd refused it")]
+    ChannelRefused,
     /// The target refused the line.
     #[error("have the line accepted: {0}")]
     LineRefused(Code),
@@ -74,7 +92,7 @@ pub enum Error {
     TimedOut(Duration),
 }
 
-/// What a session is opened with.
+/// What a connection is opened with.
 pub struct Login<'a> {
     /// The task, for the log of the far sshd and our own.
     pub task: &'a TaskId,
@@ -85,331 +103,167 @@ pub struct Login<'a> {
     /// The task certificate, in OpenSSH's text form.
     pub certificate: &'a str,
     /// The target's receipt key, as the CA knows it.
-    pub receipt_key: &'a openssh::key::PublicKey,
+    pub receipt_key: &'a PublicKey,
     /// Our clock, Unix seconds.
     pub now: fn() -> u64,
+    /// By how many seconds the target's clock was ahead of ours when it was last seen; `None` when that is not known.
+    pub ahead_s: Option<i64>,
 }
 
-/// An open session.
-pub struct Session {
-    target: TargetName,
+/// How many sessions a connection may have, and how long it and they are kept unused.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Most channels of one connection. sshd's own limit, `MaxSessions`, is 10 where nobody set it.
+    pub channels: usize,
+    /// How long a channel beyond the first is kept unused.
+    pub channel_idle: Duration,
+    /// How long a connection is kept unused.
+    pub connection_idle: Duration,
+}
+
+/// The far end of a connection, as it has to prove itself.
+#[derive(Clone)]
+struct Far {
+    name: TargetName,
+    receipt_key: PublicKey,
+    now: fn() -> u64,
+}
+
+/// A task's connection to a target. Dropped, it ends when the sessions that are in use have ended.
+pub struct Connection {
+    places: Arc<Places>,
     ahead_s: i64,
-    writer: tokio::sync::Mutex<Writer>,
-    shared: Arc<Shared>,
-    /// Ends the connection's keeper when dropped.
-    _alive: mpsc::Sender<()>,
+    waited: Duration,
 }
 
-struct Writer {
-    half: ChannelWriteHalf<Msg>,
-    sent: u64,
-}
-
-struct Shared {
-    state: Mutex<State>,
-    /// Told when somebody begins to wait.
-    asked: Notify,
-}
-
-struct State {
-    waiting: VecDeque<Waiting>,
-    /// When the turn of the first of them came.
-    turn: Instant,
-    /// Why the session is over, once it is.
-    over: Option<String>,
-    /// The Code with which the target refused a certificate line, if it did.
-    certificate_refused: Option<Code>,
-}
-
-struct Waiting {
-    line: u64,
-    /// How long it may take once its turn has come: the target answers in order.
-    patience: Duration,
-    answer: Answered,
-}
-
-/// Where an answer is waited for.
-type Answered = oneshot::Sender<Result<Answer, Error>>;
-
-impl State {
-    /// The one whose answer came; the turn passes on.
-    fn next(&mut self) -> Option<Waiting> {
-        self.turn = Instant::now();
-        self.waiting.pop_front()
-    }
-}
-
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
-        // A panic elsewhere leaves the queue whole: it is only pushed to and popped from.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// When the first who waits gives up. `None` when nobody waits.
-    fn deadline(&self) -> Option<Instant> {
-        let state = self.state();
-        state.waiting.front().map(|waiting| state.turn + waiting.patience)
-    }
-
-    /// The first who waits has waited too long. Answers come in order, so all others get none either.
-    fn time_out(&self) {
-        let first = self.state().waiting.pop_front();
-        self.end("an answer did not come in time");
-        if let Some(waiting) = first {
-            let _ = waiting.answer.send(Err(Error::TimedOut(waiting.patience)));
-        }
-    }
-
-    /// Ends the session: whoever waits learns why.
-    fn end(&self, why: &str) {
-        let mut state = self.state();
-        if state.over.is_none() {
-            state.over = Some(why.to_owned());
-        }
-        for waiting in state.waiting.drain(..) {
-            let _ = waiting.answer.send(Err(Error::NoAnswer(why.to_owned())));
-        }
-        // The keeper looks again, and leaves.
-        self.asked.notify_one();
-    }
-}
-
-impl Session {
+impl Connection {
     /// Connects, verifies the host, logs in, asks for the protocol and presents the certificate; then reads and
-    /// verifies the hello.
+    /// verifies the hello. What the network did is tried again for a while, what somebody decided is not. `room` is
+    /// let go when the connection is over.
     ///
     /// # Errors
     /// Any [`Error`] that speaks of the connection, the host, the login or the hello.
-    pub async fn open(login: &Login<'_>) -> Result<Self, Error> {
-        let connection = within(CONNECT, "connection", dial::connect(login.host, login.now)).await?;
-        let connection = within(LOGIN, "login", dial::log_in(connection, login)).await?;
-        within(HELLO, "first line", Self::start(connection, login)).await
-    }
-
-    async fn start(connection: dial::LoggedIn, login: &Login<'_>) -> Result<Self, Error> {
-        let protocol = |error: russh::Error| Error::Protocol(plain(&error));
-        let channel = connection.handle.channel_open_session().await.map_err(protocol)?;
-        channel.exec(false, wire::EXEC).await.map_err(protocol)?;
-        let (mut read, half) = channel.split();
-        // Not waiting for the hello saves a round trip: both lines are on their way at once.
-        let certificate = RelayLine::Certificate(login.certificate.to_owned()).to_line();
-        half.data_bytes(certificate.into_bytes()).await.map_err(protocol)?;
-        let mut lines = Lines::new(wire::limits::LINE_OUT);
-        let ahead_s = hello::first_line(&mut read, &mut lines, login).await?;
-        let shared = Arc::new(Shared {
-            state: Mutex::new(State {
-                waiting: VecDeque::new(),
-                turn: Instant::now(),
-                over: None,
-                certificate_refused: None,
-            }),
-            asked: Notify::new(),
-        });
-        let (alive, gone) = mpsc::channel(1);
-        let keeper = Keeper {
-            read,
-            lines,
-            shared: Arc::clone(&shared),
-            target: login.host.name.clone(),
-        };
-        tokio::spawn(keep(keeper, connection, gone));
+    pub async fn open(login: &Login<'_>, bounds: Bounds, room: OwnedSemaphorePermit) -> Result<Self, Error> {
+        let open::Opened { places, hold, waited } = open::open(login, bounds, room).await?;
+        tokio::spawn(Arc::clone(&places).keep(hold));
         Ok(Self {
-            target: login.host.name.clone(),
-            ahead_s,
-            writer: tokio::sync::Mutex::new(Writer { half, sent: 1 }),
-            shared,
-            _alive: alive,
+            ahead_s: places.ahead_s(),
+            places,
+            waited,
         })
     }
 
-    /// How many seconds the target's clock was ahead of ours when the session began.
-    #[must_use]
-    pub fn ahead_s(&self) -> i64 {
-        self.ahead_s
+    /// A session, in the order of asking: one that nobody uses, or a new one, or the first that comes free within
+    /// `patience`. The clock of its target was compared with ours.
+    ///
+    /// # Errors
+    /// [`Error::NotSent`] when the connection is over; [`Error::Busy`]; what [`Connection::open`] says of the hello.
+    pub async fn session(&self, patience: Duration) -> Result<Session, Error> {
+        let place = self.places.take(patience).await?;
+        Ok(Session {
+            channel: Arc::clone(&place.channel),
+            places: Arc::clone(&self.places),
+            place: Some(place),
+        })
     }
 
-    /// The Code with which the target refused this session's certificate, if it did.
-    #[must_use]
-    pub fn certificate_refused(&self) -> Option<Code> {
-        self.shared.state().certificate_refused
+    /// Presents a renewed certificate on every channel. It is answered only when refused, which ends the
+    /// connection's use.
+    pub fn present(&self, certificate: &str) {
+        self.places.present(certificate);
     }
 
     /// Whether the connection still stands, as far as is known.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        let state = self.shared.state();
-        state.over.is_none() && state.certificate_refused.is_none()
+        self.places.is_alive()
     }
 
-    /// Sends a request and waits for its answer, which nobody has verified yet. `patience` begins when the requests
-    /// before it are answered.
+    /// Since when nobody uses it; `None` while somebody does, or when it is over.
+    #[must_use]
+    pub fn idle_since(&self) -> Option<Instant> {
+        self.places.idle_since().filter(|_| self.is_alive())
+    }
+
+    /// How many seconds the target's clock was ahead of ours when the connection began.
+    #[must_use]
+    pub fn ahead_s(&self) -> i64 {
+        self.ahead_s
+    }
+
+    /// How long the certificate's validity had to be waited for.
+    #[must_use]
+    pub fn waited(&self) -> Duration {
+        self.waited
+    }
+
+    /// Gives no more sessions. The connection ends when those in use have ended.
+    pub fn retire(&self) {
+        self.places.retire();
+    }
+
+    /// Ends the connection at once. Whoever waits for an answer learns `why`.
+    pub fn close(&self, why: &str) {
+        self.places.end(why);
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.places.retire();
+    }
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Connection").finish_non_exhaustive()
+    }
+}
+
+/// A session that one call has for itself. Dropped, it is the next one's, once what was asked on it is answered.
+pub struct Session {
+    channel: Arc<Channel>,
+    places: Arc<Places>,
+    /// `Some` until it is dropped.
+    place: Option<Place>,
+}
+
+impl Session {
+    /// Sends lines with nothing between them (certificates first, where the question needs any), and waits for the
+    /// answer to the last of them, which nobody has verified yet.
     ///
     /// # Errors
     /// [`Error::NotSent`] when nothing of it can have arrived; [`Error::LineRefused`] when the target could not read
     /// it; otherwise nobody knows, and the session is over.
-    pub async fn ask(&self, line: &RelayLine, patience: Duration) -> Result<Answer, Error> {
-        let (answer, answered) = oneshot::channel();
-        self.send(line, Some((patience, answer))).await?;
-        self.shared.asked.notify_one();
-        match answered.await {
-            Ok(answer) => answer,
-            Err(_) => Err(Error::NoAnswer("the connection's keeper is gone".to_owned())),
-        }
+    pub async fn ask(&self, lines: &[RelayLine], patience: Duration) -> Result<Answer, Error> {
+        let certificate = self.places.certificate();
+        self.channel.ask(&certificate, lines, patience).await
     }
 
-    /// Presents a renewed certificate. It is answered only when refused, which ends the session's use.
-    ///
-    /// # Errors
-    /// [`Error::NotSent`].
-    pub async fn present(&self, certificate: &str) -> Result<(), Error> {
-        self.send(&RelayLine::Certificate(certificate.to_owned()), None).await
+    /// The Code with which the target refused a certificate of the newest question, or the task's, if it did.
+    #[must_use]
+    pub fn certificate_refused(&self) -> Option<Code> {
+        self.channel.refused_beside()
     }
 
-    /// Ends the session at once. Whoever waits for an answer learns `why`.
+    /// Ends the whole connection at once, for this target is not to be trusted. Whoever waits for an answer learns
+    /// `why`.
     pub fn close(&self, why: &str) {
-        self.shared.end(why);
+        self.places.end(why);
     }
+}
 
-    async fn send(&self, line: &RelayLine, answer: Option<(Duration, Answered)>) -> Result<(), Error> {
-        let bytes = line.to_line().into_bytes();
-        if bytes.len() > wire::limits::LINE_IN {
-            return Err(Error::NotSent("the line is too long".to_owned()));
-        }
-        let mut writer = self.writer.lock().await;
-        writer.sent += 1;
-        {
-            let mut state = self.shared.state();
-            if let Some(why) = &state.over {
-                return Err(Error::NotSent(why.clone()));
-            }
-            if let Some((patience, answer)) = answer {
-                if state.waiting.is_empty() {
-                    state.turn = Instant::now();
-                }
-                let line = writer.sent;
-                state.waiting.push_back(Waiting { line, patience, answer });
-            }
-        }
-        match timeout(WRITE, writer.half.data_bytes(bytes)).await {
-            Ok(Ok(())) => Ok(()),
-            // Part of the line may be out: the session cannot be used again, and nobody knows what arrived.
-            Ok(Err(error)) => {
-                self.close(&plain(&error));
-                Err(Error::NoAnswer(plain(&error)))
-            }
-            Err(_) => {
-                self.close("the target does not read");
-                Err(Error::NoAnswer("the target does not read".to_owned()))
-            }
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Some(place) = self.place.take() {
+            self.channel.park(Box::new(place));
         }
     }
 }
 
 impl std::fmt::Debug for Session {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("Session")
-            .field("target", &self.target)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Reads the channel for as long as the session lives.
-struct Keeper {
-    read: ChannelReadHalf,
-    lines: Lines,
-    shared: Arc<Shared>,
-    target: TargetName,
-}
-
-async fn keep(mut keeper: Keeper, connection: dial::LoggedIn, mut gone: mpsc::Receiver<()>) {
-    let why = tokio::select! {
-        why = keeper.read_on() => why,
-        // All handles are dropped: the task is closed.
-        _ = gone.recv() => "the session was closed".to_owned(),
-    };
-    tracing::debug!(target_name = %keeper.target, %why, "session over");
-    keeper.shared.end(&why);
-    connection.leave().await;
-}
-
-impl Keeper {
-    async fn read_on(&mut self) -> String {
-        let mut stderr = 0_usize;
-        loop {
-            while let Some(piece) = self.lines.next_piece() {
-                if let Err(why) = self.take(piece) {
-                    return why;
-                }
-            }
-            if let Some(why) = self.shared.state().over.clone() {
-                return why;
-            }
-            let message = tokio::select! {
-                message = self.read.wait() => message,
-                () = self.shared.asked.notified() => continue,
-                () = until(self.shared.deadline()) => {
-                    self.shared.time_out();
-                    continue;
-                }
-            };
-            match message {
-                Some(ChannelMsg::Data { data }) => self.lines.push(&data),
-                Some(ChannelMsg::ExtendedData { data, .. }) => {
-                    if stderr < STDERR_BYTES {
-                        let text = quoted(&String::from_utf8_lossy(&data));
-                        tracing::warn!(target_name = %self.target, %text, "standard error of the far end");
-                    }
-                    stderr = stderr.saturating_add(data.len());
-                }
-                Some(ChannelMsg::Eof | ChannelMsg::Close) => return "the target ended the session".to_owned(),
-                Some(ChannelMsg::ExitStatus { exit_status }) => {
-                    return format!("the target's agent-exec ended with exit code {exit_status}");
-                }
-                Some(ChannelMsg::ExitSignal { .. }) => return "a signal ended the target's agent-exec".to_owned(),
-                Some(ChannelMsg::Failure | ChannelMsg::OpenFailure(_)) => return "sshd refused the command".to_owned(),
-                Some(_) => {}
-                None => return "the connection broke".to_owned(),
-            }
-        }
-    }
-
-    /// One line of the target, given to whoever waits for it.
-    fn take(&self, piece: Piece) -> Result<(), String> {
-        let Piece::Line(line) = piece else {
-            return Err("the target sent a line that is too long".to_owned());
-        };
-        let line = TargetLine::parse(&line).map_err(|error| {
-            tracing::warn!(target_name = %self.target, error = %quoted(&error.to_string()), "not a line of the protocol");
-            "the target sent a line that is none".to_owned()
-        })?;
-        let mut state = self.shared.state();
-        match line {
-            TargetLine::Hello(_) => Err("the target sent a second hello".to_owned()),
-            TargetLine::Answer(answer) => {
-                let waiting = state.next().ok_or("the target answered what nobody asked")?;
-                let _ = waiting.answer.send(Ok(answer));
-                Ok(())
-            }
-            TargetLine::Refused { line, code } => {
-                let front = state.waiting.front().map(|waiting| waiting.line);
-                if front == Some(line) {
-                    let waiting = state.next().ok_or("the target answered what nobody asked")?;
-                    let _ = waiting.answer.send(Err(Error::LineRefused(code)));
-                } else {
-                    // A certificate line. What was asked after it is answered on its own; nothing new is asked here.
-                    tracing::warn!(target_name = %self.target, line, %code, "the target refused a certificate");
-                    state.certificate_refused = Some(code);
-                }
-                Ok(())
-            }
-        }
-    }
-}
-
-async fn until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
-        None => std::future::pending().await,
+        out.debug_struct("Session").finish_non_exhaustive()
     }
 }
 
@@ -445,5 +299,5 @@ fn plain(error: &russh::Error) -> String {
 
 /// Text of the far end for the operator's log: escaped and cut.
 fn quoted(text: &str) -> String {
-    wire::text::escaped(text, STDERR_BYTES)
+    wire::text::escaped(text, QUOTED_BYTES)
 }

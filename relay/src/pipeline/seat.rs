@@ -1,40 +1,74 @@
-//! The part of the story that keeps a task's session: a certificate that is always fresh, a connection that is there.
+//! The part of the story that keeps a task's sessions: a certificate that is always fresh, a connection that is there.
 //!
 //! A session is never used after its certificate's end. A background renewer asks the CA again at two thirds of each
 //! certificate's life and presents the answer in-band; where it could not, the next call asks, and gets the CA's no.
+//! There is one connection at a time: whoever finds it being opened waits for it.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 use wire::Code;
 
 use super::Relay;
 use crate::error::{About, Refusal};
 use crate::issuer::{self, Issued};
 use crate::seats::{Held, Seat};
-use crate::session::{Login, Session};
+use crate::session::{Connection, Error, Login, Session};
 
 /// A certificate with less life than this is renewed before it is used, in seconds.
 const SHORTEST_S: u64 = 5;
 /// How long the renewer waits before it asks a CA again that did not answer.
 const AGAIN: Duration = Duration::from_secs(5);
+/// Longest wait for a session when all of the connection are in use.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How many connections may end under a call before it has asked anything.
+const CONNECTIONS: u32 = 3;
 
 impl Relay {
-    /// The seat's session, with a certificate that is valid now: the one that stands, or a new one.
-    pub(super) async fn session(&self, seat: &Seat, about: &About) -> Result<(Arc<Session>, Issued), Refusal> {
+    /// A session for one call, with a certificate that is valid now: of the connection that stands, or of a new one.
+    pub(super) async fn session(&self, seat: &Seat, about: &About) -> Result<(Session, Issued), Refusal> {
+        let session = seat.unless_given_up(self.take_session(seat, about)).await;
+        session.unwrap_or_else(|| Err(Refusal::new(Code::TaskEnded, about)))
+    }
+
+    async fn take_session(&self, seat: &Seat, about: &About) -> Result<(Session, Issued), Refusal> {
+        let until = Instant::now() + PATIENCE;
+        let mut ended = String::new();
+        for _ in 0..CONNECTIONS {
+            let connection = self.connection(seat, about).await?;
+            match connection.session(until - Instant::now()).await {
+                Ok(session) => {
+                    // It may have been waited for, longer than the certificate lived.
+                    let mut held = seat.held.lock().await;
+                    self.freshen(seat, &mut held, about).await?;
+                    return Ok((session, held.issued.clone()));
+                }
+                // It ended, and nothing was asked on it.
+                Err(Error::NotSent(why)) => ended = why,
+                Err(error) => return Err(Refusal::session(&error, about)),
+            }
+        }
+        Err(Refusal::because(Code::SessionLost, ended, about))
+    }
+
+    /// The seat's connection: the one that stands, or a new one.
+    async fn connection(&self, seat: &Seat, about: &About) -> Result<Arc<Connection>, Refusal> {
         let mut held = seat.held.lock().await;
-        if held.issued.valid_before < (self.now)().saturating_add(SHORTEST_S) {
-            self.renew(seat, &mut held)
-                .await
-                .map_err(|error| Refusal::issuer(error, about))?;
-            seat.changed.notify_one();
+        self.freshen(seat, &mut held, about).await?;
+        if let Some(connection) = &held.connection {
+            if connection.is_alive() {
+                return Ok(Arc::clone(connection));
+            }
+            connection.retire();
         }
-        if let Some(session) = held.session.as_ref().filter(|session| session.is_alive()) {
-            return Ok((Arc::clone(session), held.issued.clone()));
-        }
+        held.connection = None;
         let host = self
             .host(&seat.target)
             .ok_or_else(|| Refusal::new(Code::UnknownTarget, about))?;
+        let full = || Refusal::because(Code::Capacity, "as many connections are in use as there may be", about);
+        let room = self.seats.room().await.ok_or_else(full)?;
         let login = Login {
             task: &seat.task,
             host: &host,
@@ -42,35 +76,46 @@ impl Relay {
             certificate: &held.issued.certificate,
             receipt_key: &held.issued.receipt_key,
             now: self.now,
+            ahead_s: self.seats.ahead_s(&seat.target),
         };
-        let session = Session::open(&login)
-            .await
-            .map_err(|error| Refusal::session(&error, about))?;
-        if self.seats.find(&seat.task, &seat.target).is_none() {
-            return Err(Refusal::new(Code::TaskEnded, about));
-        }
-        let session = Arc::new(session);
-        held.session = Some(Arc::clone(&session));
-        Ok((session, held.issued.clone()))
+        let opened = Connection::open(&login, self.seats.bounds(), room).await;
+        let connection = Arc::new(opened.map_err(|error| Refusal::session(&error, about))?);
+        self.seats.saw_clock(&seat.target, connection.ahead_s());
+        held.connection = Some(Arc::clone(&connection));
+        Ok(connection)
     }
 
-    /// Asks the CA for the next certificate of the same key, and presents it where a session stands.
+    /// Renews a certificate that has too little life left for a call.
+    async fn freshen(&self, seat: &Seat, held: &mut Held, about: &About) -> Result<(), Refusal> {
+        if held.issued.valid_before < (self.now)().saturating_add(SHORTEST_S) {
+            let renewed = self.renew(seat, held).await;
+            renewed.map_err(|error| Refusal::issuer(error, about))?;
+            seat.changed.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Asks the CA for the next certificate of the same key, and presents it where a connection stands.
     async fn renew(&self, seat: &Seat, held: &mut Held) -> Result<(), issuer::Error> {
         held.issued = self
             .issuer
             .renew_task(&seat.task, &seat.target, seat.key.public())
             .await?;
         held.since = (self.now)();
-        if let Some(session) = held.session.take_if(|session| !session.is_alive()) {
-            session.close("it is over");
-        }
-        if let Some(session) = &held.session
-            && let Err(error) = session.present(&held.issued.certificate).await
-        {
-            // The next call opens another session.
-            tracing::info!(task = %seat.task, target_name = %seat.target, %error, "the session is gone");
+        if let Some(connection) = &held.connection {
+            connection.present(&held.issued.certificate);
         }
         Ok(())
+    }
+
+    /// Ends the connections of seats that were given up, all at once, and says how many stood.
+    pub(super) async fn give_up(&self, seats: Vec<Arc<Seat>>, why: &'static str) -> usize {
+        let closing: JoinSet<bool> = seats
+            .into_iter()
+            .map(|seat| async move { seat.close(why).await })
+            .collect();
+        let closed = closing.join_all().await;
+        closed.into_iter().filter(|stood| *stood).count()
     }
 
     /// Renews a seat's certificate until the seat is given up.
@@ -85,7 +130,12 @@ impl Relay {
                     Fresh::Renewed => {}
                     Fresh::Later => tokio::time::sleep(AGAIN).await,
                     // Nothing to keep fresh until a call has asked the CA with success.
-                    Fresh::Ended => changed.notified().await,
+                    Fresh::Ended(left) => {
+                        if tokio::time::timeout(left, changed.notified()).await.is_err() {
+                            end(&relay, &seat).await;
+                            changed.notified().await;
+                        }
+                    }
                     Fresh::Gone => return,
                 }
             }
@@ -99,8 +149,8 @@ enum Fresh {
     Renewed,
     /// The CA did not answer, and the certificate still has some life.
     Later,
-    /// There is no certificate any more, or the CA says no; the session is closed when its certificate ends.
-    Ended,
+    /// There will be no other certificate, or not in time. This one is good for so long.
+    Ended(Duration),
     /// The seat was given up.
     Gone,
 }
@@ -119,23 +169,31 @@ async fn refresh(relay: &Weak<Relay>, seat: &Weak<Seat>) -> Fresh {
     let (Some(relay), Some(seat)) = (relay.upgrade(), seat.upgrade()) else {
         return Fresh::Gone;
     };
-    if relay.seats.find(&seat.task, &seat.target).is_none() {
-        return Fresh::Gone;
-    }
-    let mut held = seat.held.lock().await;
-    let Err(error) = relay.renew(&seat, &mut held).await else {
-        return Fresh::Renewed;
+    let renewed = seat.unless_given_up(async {
+        let mut held = seat.held.lock().await;
+        let renewed = relay.renew(&seat, &mut held).await;
+        (renewed, held.issued.valid_before.saturating_sub((relay.now)()))
+    });
+    let (error, left) = match renewed.await {
+        None => return Fresh::Gone,
+        Some((Ok(()), _)) => return Fresh::Renewed,
+        Some((Err(error), left)) => (error, Duration::from_secs(left)),
     };
     tracing::warn!(task = %seat.task, target_name = %seat.target, %error, "no new certificate");
-    let left = Duration::from_secs(held.issued.valid_before.saturating_sub((relay.now)()));
     if left > AGAIN && !matches!(error, issuer::Error::Refused { .. }) {
         return Fresh::Later;
     }
-    if let Some(session) = held.session.take() {
-        drop(held);
-        // Until its very end the certificate is good for what is under way.
-        tokio::time::sleep(left).await;
-        session.close("its certificate has ended");
+    Fresh::Ended(left)
+}
+
+/// Ends the connection whose certificate has ended: until then it was good for what was under way.
+async fn end(relay: &Weak<Relay>, seat: &Weak<Seat>) {
+    if let (Some(relay), Some(seat)) = (relay.upgrade(), seat.upgrade()) {
+        let mut held = seat.held.lock().await;
+        if held.issued.valid_before <= (relay.now)()
+            && let Some(connection) = held.connection.take()
+        {
+            connection.close("its certificate has ended");
+        }
     }
-    Fresh::Ended
 }

@@ -195,8 +195,9 @@ impl Relay {
             tracing::error!(%error, "tasks whose time is up cannot be ended");
             Vec::new()
         });
+        let seats = over.iter().flat_map(|task| self.seats.leave(&task.id)).collect();
+        self.give_up(seats, "the task's time was up").await;
         for task in over {
-            self.give_up(self.seats.leave(&task.id), "the task's time was up").await;
             if let Err(error) = self.record_close(&task, "its time was up").await {
                 tracing::error!(%error, task = %task.id, "the end of a task cannot be recorded");
             }
@@ -207,18 +208,6 @@ impl Relay {
     /// Ends every session and forgets every key.
     pub async fn leave_all(&self) {
         self.give_up(self.seats.leave_all(), "the relay was stopped").await;
-    }
-
-    pub(super) async fn give_up(&self, seats: Vec<Arc<Seat>>, why: &str) -> usize {
-        let mut sessions = 0;
-        for seat in seats {
-            seat.changed.notify_one();
-            if let Some(session) = seat.held.lock().await.session.take() {
-                session.close(why);
-                sessions += 1;
-            }
-        }
-        sessions
     }
 
     async fn record_close(&self, task: &Task, why: &str) -> Result<u64, audit::Error> {

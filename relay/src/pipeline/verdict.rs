@@ -63,7 +63,7 @@ pub(super) fn refusal(verified: Verified, certificate_refused: Option<Code>, abo
     let outcome = verified.outcome;
     let mut code = outcome.code.unwrap_or(Code::ProtocolError);
     // It refuses because it has no certificate; why it has none it said about that line.
-    if code == Code::CertificateMissing {
+    if matches!(code, Code::CertificateMissing | Code::ActionCertificateMissing) {
         code = certificate_refused.unwrap_or(code);
     }
     let refusal = Refusal::by(RefusedBy::Target, code, format!("failed to {}", code.text()), about);

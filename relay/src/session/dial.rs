@@ -1,5 +1,8 @@
 //! From an address to a login: algorithms, host verification, authentication.
 //!
+//! Waited for, each a way there and back: TCP; the versions; the lists of algorithms; the key exchange; the word that one
+//! may log in; whether the certificate would do; the login. SSH and its library leave no way to save one of them.
+//!
 //! The host is verified inside the key exchange, before anything is offered to it. A host certificate is checked for
 //! its CA, type, principal, validity and options; a pinned key must be the very key. Nothing else is ever accepted.
 
@@ -9,20 +12,20 @@ use std::time::Duration;
 
 use openssh::certificate::{self, HostTerms};
 use openssh::key::PublicKey;
-use russh::client::{self, ChannelOpenHandle, Config, Handle, Msg};
+use russh::client::{self, AuthResult, ChannelOpenHandle, Config, Handle, Msg};
 use russh::keys::PublicKeyOrCertificate;
 use russh::keys::ssh_key::{self, Algorithm};
 use russh::{Channel, ChannelOpenFailure, Disconnect, Preferred, cipher, compression, kex, mac};
 use tokio::net::TcpStream;
 use wire::ids::TargetName;
 
-use super::quick::Quick;
-use super::{CONNECT, Error, Login, plain, within};
+use super::quick::{Hold, Quick};
+use super::{CONNECT, Error, GOODBYE, Login, plain, within};
 
 /// How long a silent connection is kept before the other end is asked whether it is there.
-const KEEPALIVE: Duration = Duration::from_secs(15);
-/// How many such questions may stay unanswered.
-const KEEPALIVE_MAX: usize = 3;
+const KEEPALIVE: Duration = Duration::from_secs(10);
+/// How many such questions may stay unanswered: a peer that is gone is given up after 30 s.
+const KEEPALIVE_MAX: usize = 2;
 
 /// Where a target is and how it is recognised.
 #[derive(Debug, Clone)]
@@ -47,6 +50,7 @@ pub enum Trust {
 /// A connection to a verified host, with nobody logged in.
 pub(super) struct Connected {
     handle: Handle<Guard>,
+    hold: Hold,
 }
 
 /// A connection with the task logged in.
@@ -59,19 +63,16 @@ pub(super) struct LoggedIn {
 /// # Errors
 /// [`Error::Unreachable`], [`Error::HostKeyUnknown`] or [`Error::HostKeyChanged`].
 pub async fn probe(host: &Host, now: fn() -> u64) -> Result<(), Error> {
-    let connected = within(CONNECT, "connection", connect(host, now)).await?;
-    LoggedIn {
-        handle: connected.handle,
-    }
-    .leave()
-    .await;
+    let Connected { handle, hold } = within(CONNECT, "connection", connect(host, now)).await?;
+    LoggedIn { handle }.leave().await;
+    drop(hold);
     Ok(())
 }
 
 pub(super) async fn connect(host: &Host, now: fn() -> u64) -> Result<Connected, Error> {
     let unreachable = |error: std::io::Error| Error::Unreachable(error.kind().to_string());
     let stream = TcpStream::connect(&host.address).await.map_err(unreachable)?;
-    let stream = Quick::new(stream).map_err(unreachable)?;
+    let (stream, hold) = Quick::new(stream).map_err(unreachable)?;
     let guard = Guard {
         host: host.clone(),
         now,
@@ -82,10 +83,10 @@ pub(super) async fn connect(host: &Host, now: fn() -> u64) -> Result<Connected, 
             Stop::Host(error) => error,
             Stop::Ssh(error) => Error::Unreachable(plain(&error)),
         })?;
-    Ok(Connected { handle })
+    Ok(Connected { handle, hold })
 }
 
-pub(super) async fn log_in(mut connected: Connected, login: &Login<'_>) -> Result<LoggedIn, Error> {
+pub(super) async fn log_in(mut connected: Connected, login: &Login<'_>) -> Result<(LoggedIn, Hold), Error> {
     let certificate = certificate::read(login.certificate)
         .map_err(|error| Error::Protocol(format!("the CA's certificate: {error}")))?;
     let key = Arc::new(login.key.private().clone());
@@ -94,21 +95,26 @@ pub(super) async fn log_in(mut connected: Connected, login: &Login<'_>) -> Resul
         .authenticate_openssh_cert(wire::LOGIN, key, certificate)
         .await
     {
-        Ok(result) if result.success() => Ok(LoggedIn {
-            handle: connected.handle,
-        }),
+        Ok(result) if result.success() => {
+            let Connected { handle, hold } = connected;
+            Ok((LoggedIn { handle }, hold))
+        }
+        // A refusal names what would be accepted. Without that it was no word of sshd's: the connection broke.
+        Ok(AuthResult::Failure { remaining_methods, .. }) if remaining_methods.is_empty() => {
+            Err(Error::Unreachable("the connection broke in the login".to_owned()))
+        }
         Ok(_) => Err(Error::LoginRefused(
             "sshd did not accept the task's certificate".to_owned(),
         )),
-        Err(error) => Err(Error::LoginRefused(plain(&error))),
+        Err(error) => Err(Error::Unreachable(plain(&error))),
     }
 }
 
 impl LoggedIn {
     /// Says goodbye, without waiting for an answer.
-    pub(super) async fn leave(self) {
+    pub(super) async fn leave(&self) {
         let goodbye = self.handle.disconnect(Disconnect::ByApplication, "", "");
-        let _ = tokio::time::timeout(Duration::from_secs(1), goodbye).await;
+        let _ = tokio::time::timeout(GOODBYE, goodbye).await;
     }
 }
 

@@ -3,33 +3,63 @@
 use openssh::sshsig;
 use russh::{ChannelMsg, ChannelReadHalf};
 use wire::Hello;
+use wire::ids::TargetName;
+use wire::limits::SKEW_S;
 use wire::lines::TargetLine;
 
-use super::{Error, Login, quoted};
+use super::{Error, Far, quoted};
 use crate::lines::{Lines, Piece};
 
+/// Bytes of the far end's standard error that a channel may put into the operator's log.
+const STANDARD_ERROR_BYTES: usize = 2048;
+
+/// The standard error of the far end, for the operator, as far as it is kept.
+#[derive(Debug, Default)]
+pub(super) struct StandardError {
+    seen: usize,
+}
+
+impl StandardError {
+    pub(super) fn log(&mut self, data: &[u8], target: &TargetName) {
+        let left = STANDARD_ERROR_BYTES.saturating_sub(self.seen);
+        self.seen = self.seen.saturating_add(data.len());
+        let data = data.get(..left).unwrap_or(data);
+        if !data.is_empty() {
+            let text = quoted(&String::from_utf8_lossy(data));
+            tracing::warn!(target_name = %target, %text, "standard error of the far end");
+        }
+    }
+}
+
 /// Reads the hello, believes it only with the receipt key that the CA named, and says by how many seconds the target's
-/// clock is ahead of ours.
-pub(super) async fn first_line(read: &mut ChannelReadHalf, lines: &mut Lines, login: &Login<'_>) -> Result<i64, Error> {
+/// clock is ahead of ours. Where that is too many nothing may be asked: it would be refused, or hold for too long.
+pub(super) async fn first_line(
+    read: &mut ChannelReadHalf,
+    lines: &mut Lines,
+    standard_error: &mut StandardError,
+    far: &Far,
+) -> Result<i64, Error> {
     let piece = loop {
         if let Some(piece) = lines.next_piece() {
             break piece;
         }
         match read.wait().await {
             Some(ChannelMsg::Data { data }) => lines.push(&data),
-            Some(ChannelMsg::ExtendedData { data, .. }) => {
-                let text = quoted(&String::from_utf8_lossy(&data));
-                tracing::warn!(target_name = %login.host.name, %text, "standard error of the far end");
-            }
+            Some(ChannelMsg::ExtendedData { data, .. }) => standard_error.log(&data, &far.name),
             Some(ChannelMsg::ExitStatus { exit_status }) => {
                 return Err(Error::Protocol(format!(
                     "agent-exec ended with exit code {exit_status} before its hello"
                 )));
             }
             Some(ChannelMsg::Failure) => return Err(Error::Protocol("sshd refused the command".to_owned())),
-            Some(ChannelMsg::Close) | None => {
+            Some(ChannelMsg::Close) => {
                 return Err(Error::Protocol(
                     "the session ended before the target's hello".to_owned(),
+                ));
+            }
+            None => {
+                return Err(Error::Unreachable(
+                    "the connection broke before the target's hello".to_owned(),
                 ));
             }
             Some(_) => {}
@@ -43,22 +73,26 @@ pub(super) async fn first_line(read: &mut ChannelReadHalf, lines: &mut Lines, lo
         Ok(TargetLine::Refused { code, .. }) => return Err(Error::LineRefused(code)),
         Ok(TargetLine::Answer(_)) => return Err(Error::Protocol("an answer before the hello".to_owned())),
         Err(error) => {
-            tracing::warn!(target_name = %login.host.name, error = %quoted(&error.to_string()), "not a hello");
+            tracing::warn!(target_name = %far.name, error = %quoted(&error.to_string()), "not a hello");
             return Err(Error::Protocol("the first line is not a hello".to_owned()));
         }
     };
     sealed
-        .verify(login.receipt_key, sshsig::HELLO)
+        .verify(&far.receipt_key, sshsig::HELLO)
         .map_err(|error| Error::Receipt(format!("hello: {error}")))?;
     let hello = Hello::parse(sealed.payload.as_bytes()).map_err(|error| {
-        tracing::warn!(target_name = %login.host.name, error = %quoted(&error.to_string()), "the hello cannot be read");
+        tracing::warn!(target_name = %far.name, error = %quoted(&error.to_string()), "the hello cannot be read");
         Error::Protocol("the hello cannot be read".to_owned())
     })?;
     if !hello.versions.contains(&wire::VERSION) {
         return Err(Error::Version(format!("{:?}", hello.versions)));
     }
-    if hello.target != login.host.name {
+    if hello.target != far.name {
         return Err(Error::Receipt("hello: it is another target's".to_owned()));
     }
-    Ok(hello.now.cast_signed().saturating_sub((login.now)().cast_signed()))
+    let ahead_s = hello.now.cast_signed().saturating_sub((far.now)().cast_signed());
+    if ahead_s.unsigned_abs() > SKEW_S {
+        return Err(Error::Clock(ahead_s));
+    }
+    Ok(ahead_s)
 }

@@ -1,6 +1,7 @@
 //! A host that is not recognised, or does not behave, gets no login and no answer: an error in time, and the relay lives.
 
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -129,33 +130,142 @@ async fn a_clock_difference_is_measured_and_said() {
     assert_eq!(world.seen.connections.load(Ordering::SeqCst), 2, "measured anew");
 }
 
-#[tokio::test]
-async fn server_evil_is_an_error_in_time_and_the_relay_lives() {
-    let attacks: [(&str, Vec<u8>); 4] = [
-        ("silence", Vec::new()),
-        ("garbage", vec![0xff; 4096]),
-        ("an endless banner", b"not ssh\r\n".repeat(100_000)),
-        ("a huge packet", [b"SSH-2.0-evil\r\n".to_vec(), vec![0x7f; 64]].concat()),
-    ];
-    for (name, bytes) in attacks {
-        let world = World::new(Manner::Mute).await;
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let evil = tokio::spawn(async move {
+/// How much memory this process has, in bytes.
+fn memory() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
+}
+
+/// A host that says `first`, then `again` for ever.
+async fn evil(first: &[u8], again: &'static [u8]) -> (String, tokio::task::JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let first = first.to_vec();
+    let evil = tokio::spawn(async move {
+        loop {
             let (mut stream, _) = listener.accept().await.unwrap();
-            let _ = stream.write_all(&bytes).await;
-            tokio::time::sleep(Duration::from_secs(60)).await;
-        });
-        let target = world.relay.inventory.find("web-1").unwrap();
-        let mut host = relay::pipeline::host(target);
-        host.address = address;
-        let begun = Instant::now();
-        let error = relay::session::probe(&host, relay::serve::now).await.unwrap_err();
-        assert!(
-            matches!(error, relay::session::Error::Unreachable(_)),
-            "{name}: {error}"
-        );
-        assert!(begun.elapsed() < Duration::from_secs(12), "{name}");
+            let first = first.clone();
+            tokio::spawn(async move {
+                let mut sent = stream.write_all(&first).await;
+                while sent.is_ok() && !again.is_empty() {
+                    sent = stream.write_all(again).await;
+                }
+                if sent.is_ok() {
+                    tokio::time::sleep(Duration::from_secs(60)).await;
+                }
+            });
+        }
+    });
+    (address, evil)
+}
+
+/// What a call to a host gets, which must be an error of this Code within ten seconds, and how the relay is afterwards.
+async fn attacked(name: &str, world: &World, code: &str) {
+    let before = memory();
+    let begun = Instant::now();
+    let (said, is_error) = world.client(ALICE).await.call(TAIL, tail()).await;
+    let took = begun.elapsed();
+    let grown = memory().saturating_sub(before);
+    assert!(is_error, "{name}: {said}");
+    assert_eq!(said["code"], code, "{name}: {said}");
+    assert!(took < Duration::from_secs(10), "{name}: {took:?}");
+    // Other tests run in this process too. What came in that time is many times more.
+    assert!(grown < 256 << 20, "{name}: {grown} bytes more");
+    assert!(
+        world.seen.requests.lock().unwrap().is_empty(),
+        "{name}: nothing is asked"
+    );
+    assert_eq!(world.events(), ["open", "refused"], "{name}");
+    let (said, is_error) = world.client(ALICE).await.call("server_info", json!({})).await;
+    assert!(!is_error, "{name}: the relay lives: {said}");
+}
+
+#[tokio::test]
+async fn server_evil_before_the_login_is_an_error_in_time_and_the_relay_lives() {
+    let attacks: [(&str, Vec<u8>, &'static [u8]); 6] = [
+        ("silence", Vec::new(), b""),
+        ("garbage", vec![0xff; 4096], &[0xff; 4096]),
+        ("an endless banner", Vec::new(), b"not ssh\r\n"),
+        ("an endless line", Vec::new(), &[b'x'; 65536]),
+        (
+            "a huge packet",
+            [b"SSH-2.0-evil\r\n".to_vec(), vec![0x7f; 64]].concat(),
+            &[0x7f; 65536],
+        ),
+        ("nothing after its version", b"SSH-2.0-evil\r\n".to_vec(), b""),
+    ];
+    let count = attacks.len();
+    let attacks = attacks.map(|(name, first, again)| async move {
+        let (address, evil) = evil(&first, again).await;
+        let world = World::at(&address).await;
+        attacked(name, &world, "unreachable").await;
         evil.abort();
+    });
+    // Most of it is waiting: at the same time it is no longer than one of them.
+    let attacks: tokio::task::JoinSet<()> = attacks.into_iter().collect();
+    attacks.join_all().await;
+    println!("{count} attacks, {count} refused");
+}
+
+#[tokio::test]
+async fn server_evil_after_the_login_is_an_error_in_time_and_the_relay_lives() {
+    let attacks = [
+        (
+            "a hello that never ends, a line of 1 GiB and more",
+            Manner::Floods(&[b'x'; 32768], None),
+            "protocol_error",
+        ),
+        ("a hello that never comes", Manner::Floods(b"", None), "unreachable"),
+        (
+            "an endless standard error",
+            Manner::Floods(&[b'x'; 32768], Some(1)),
+            "unreachable",
+        ),
+        (
+            "an endless stream nobody knows",
+            Manner::Floods(&[b'x'; 32768], Some(7)),
+            "unreachable",
+        ),
+    ];
+    let count = attacks.len();
+    for (name, manner, code) in attacks {
+        let world = World::new(manner).await;
+        attacked(name, &world, code).await;
+    }
+    println!("{count} attacks, {count} refused");
+}
+
+/// The operator's log has the beginning of it, and no more.
+#[tokio::test]
+async fn what_a_far_end_writes_to_its_standard_error_is_logged_up_to_a_bound() {
+    let logged = Logged::default();
+    let subscriber = tracing_subscriber::fmt().with_writer(logged.clone()).finish();
+    let guard = tracing::subscriber::set_default(subscriber);
+    let world = World::new(Manner::Floods(b"pest! ", Some(1))).await;
+    world.client(ALICE).await.call(TAIL, tail()).await;
+    drop(guard);
+    let text = String::from_utf8(logged.0.lock().unwrap().clone()).unwrap();
+    let said = text.matches("pest!").count();
+    assert!((1..=2048 / 6).contains(&said), "{said} times");
+}
+
+#[derive(Clone, Default)]
+struct Logged(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Logged {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl tracing_subscriber::fmt::MakeWriter<'_> for Logged {
+    type Writer = Self;
+    fn make_writer(&self) -> Self {
+        self.clone()
     }
 }

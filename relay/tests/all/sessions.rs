@@ -1,34 +1,77 @@
-//! One session: lines in order, answers in order, and patience that begins with one's turn.
+//! A task's sessions on one target: one connection, lines in order on each channel, and as many channels as there are calls.
 
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use relay::session::{Error, Host, Login, Session, Trust};
-use wire::lines::RelayLine;
+use relay::seats::BOUNDS;
+use relay::session::{Bounds, Connection, Error, Host, Login, Session, Trust};
+use tokio::sync::Semaphore;
+use wire::Code;
+use wire::lines::{Answer, RelayLine};
 use wire::seal::Sealed;
 
-use crate::target::{self, Manner};
+use crate::target::{self, Manner, Seen};
 use crate::world::{GOOD, HOST_CA, key};
 
 const TASK: &str = "0192e4a0-7f00-7000-8000-00000000000a";
+const SOON: Duration = Duration::from_secs(20);
 
-async fn session(manner: Manner) -> Session {
-    let target = target::serve(key(30), manner, GOOD).await;
-    let host = Host {
-        name: "web-1".parse().unwrap(),
-        address: target.address,
-        trust: Trust::Ca(key(HOST_CA).public().clone()),
-    };
-    let (task, task_key, receipt, now) = (TASK.parse().unwrap(), key(60), key(30), relay::serve::now());
-    let certificate = crate::ca::certificate(&key(10), TASK, "web-1", task_key.public(), (now - 30, now + 300));
-    let login = Login {
-        task: &task,
-        host: &host,
-        key: &task_key,
-        certificate: &certificate,
-        receipt_key: receipt.public(),
-        now: relay::serve::now,
-    };
-    Session::open(&login).await.unwrap()
+/// A target and what is needed to connect to it.
+struct Far {
+    host: Host,
+    seen: Arc<Seen>,
+}
+
+impl Far {
+    async fn new(manner: Manner) -> Self {
+        let target = target::serve(key(30), manner, GOOD).await;
+        let host = Host {
+            name: "web-1".parse().unwrap(),
+            address: target.address,
+            trust: Trust::Ca(key(HOST_CA).public().clone()),
+        };
+        Self {
+            host,
+            seen: target.seen,
+        }
+    }
+
+    async fn connect(&self, bounds: Bounds) -> Result<Connection, Error> {
+        let now = relay::serve::now();
+        self.connect_with(bounds, certificate(now - 30), relay::serve::now)
+            .await
+    }
+
+    async fn connect_with(&self, bounds: Bounds, certificate: String, now: fn() -> u64) -> Result<Connection, Error> {
+        let (task, task_key, receipt) = (TASK.parse().unwrap(), key(60), key(30));
+        let login = Login {
+            task: &task,
+            host: &self.host,
+            key: &task_key,
+            certificate: &certificate,
+            receipt_key: receipt.public(),
+            now,
+            ahead_s: None,
+        };
+        let room = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        Connection::open(&login, bounds, room).await
+    }
+
+    fn count(&self) -> (usize, usize) {
+        let load = |count: &std::sync::atomic::AtomicUsize| count.load(Ordering::SeqCst);
+        (load(&self.seen.connections), load(&self.seen.sessions))
+    }
+}
+
+fn certificate(valid_after: u64) -> String {
+    let validity = (valid_after, valid_after + 330);
+    crate::ca::certificate(&key(10), TASK, "web-1", key(60).public(), validity)
+}
+
+fn channels(channels: usize) -> Bounds {
+    Bounds { channels, ..BOUNDS }
 }
 
 fn request(number: u32) -> RelayLine {
@@ -47,47 +90,331 @@ fn request(number: u32) -> RelayLine {
     )
 }
 
+fn is_answer_to(answer: &Answer, line: &RelayLine) -> bool {
+    let RelayLine::Request(sealed, _) = line else {
+        panic!("a request")
+    };
+    let digest = wire::ids::Digest::of(sealed.payload.as_bytes());
+    answer.outcome.payload.contains(digest.as_str())
+}
+
+async fn ask(session: &Session, number: u32) -> Result<Answer, Error> {
+    let line = request(number);
+    let answer = session.ask(std::slice::from_ref(&line), SOON).await?;
+    assert!(is_answer_to(&answer, &line), "the answer to {number}");
+    Ok(answer)
+}
+
+/// Waits until something is so, which it has to become soon.
+async fn until(what: &str, so: impl Fn() -> bool) {
+    let end = Instant::now() + Duration::from_secs(10);
+    while !so() {
+        assert!(Instant::now() < end, "{what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 #[tokio::test]
 async fn patience_begins_when_the_requests_before_are_answered() {
-    let session = session(Manner::Slow(300)).await;
+    let far = Far::new(Manner::Slow(300)).await;
+    let connection = far.connect(BOUNDS).await.unwrap();
+    let session = connection.session(SOON).await.unwrap();
     let patience = Duration::from_millis(700);
     let lines: Vec<RelayLine> = (1..=4).map(request).collect();
     let begun = Instant::now();
     let (one, two, three, four) = tokio::join!(
-        session.ask(&lines[0], patience),
-        session.ask(&lines[1], patience),
-        session.ask(&lines[2], patience),
-        session.ask(&lines[3], patience),
+        session.ask(&lines[0..1], patience),
+        session.ask(&lines[1..2], patience),
+        session.ask(&lines[2..3], patience),
+        session.ask(&lines[3..4], patience),
     );
     assert!(begun.elapsed() >= Duration::from_millis(1200), "one after the other");
     for (line, answer) in lines.iter().zip([one, two, three, four]) {
-        let RelayLine::Request(sealed, _) = line else {
-            panic!("a request")
-        };
-        let digest = wire::ids::Digest::of(sealed.payload.as_bytes());
-        assert!(answer.unwrap().outcome.payload.contains(digest.as_str()), "in order");
+        assert!(is_answer_to(&answer.unwrap(), line), "in order");
     }
 }
 
 /// REQ-SESSION-19
 #[tokio::test]
 async fn an_answer_that_does_not_come_ends_the_session() {
-    let session = session(Manner::Mute).await;
+    let far = Far::new(Manner::Mute).await;
+    let connection = far.connect(BOUNDS).await.unwrap();
+    let session = connection.session(SOON).await.unwrap();
     let patience = Duration::from_millis(200);
     let lines = [request(1), request(2)];
-    let (one, two) = tokio::join!(
-        session.ask(&lines[0], patience),
-        session.ask(&lines[1], Duration::from_secs(60))
-    );
+    let (one, two) = tokio::join!(session.ask(&lines[0..1], patience), session.ask(&lines[1..2], SOON));
     assert!(
         matches!(one, Err(Error::TimedOut(after)) if after == patience),
         "{one:?}"
     );
     assert!(matches!(two, Err(Error::NoAnswer(_))), "{two:?}");
-    assert!(!session.is_alive());
-    let three = session.ask(&request(3), patience).await;
+    let three = session.ask(&[request(3)], patience).await;
     assert!(
         matches!(three, Err(Error::NotSent(_))),
         "nothing of it can have arrived: {three:?}"
     );
+    drop(session);
+    let session = connection.session(SOON).await.unwrap();
+    until("the channel is closed", || far.seen.open.load(Ordering::SeqCst) == 1).await;
+    drop(session);
+    assert_eq!(far.count(), (1, 2), "another session, on the same connection");
+}
+
+/// REQ-SESSION-20, REQ-SESSION-24
+#[tokio::test]
+async fn calls_at_the_same_time_get_channels_of_one_connection_and_the_rest_wait_in_line() {
+    let far = Far::new(Manner::Slow(100)).await;
+    let connection = Arc::new(far.connect(channels(3)).await.unwrap());
+    let (done, mut ends) = tokio::sync::mpsc::unbounded_channel();
+    for number in 0..12 {
+        let (connection, done) = (Arc::clone(&connection), done.clone());
+        tokio::spawn(async move {
+            let session = connection.session(SOON).await.unwrap();
+            ask(&session, number).await.unwrap();
+            done.send(number).unwrap();
+        });
+        // The order of asking is that of the numbers.
+        tokio::task::yield_now().await;
+    }
+    let mut order = Vec::new();
+    for _ in 0..12 {
+        order.push(ends.recv().await.unwrap());
+    }
+    for (round, three) in order.chunks(3).enumerate() {
+        let mut three = three.to_vec();
+        three.sort_unstable();
+        let first = u32::try_from(round * 3).unwrap();
+        assert_eq!(three, [first, first + 1, first + 2], "{order:?}");
+    }
+    assert_eq!(far.count(), (1, 3));
+}
+
+/// REQ-SESSION-24
+#[tokio::test]
+async fn a_channel_that_sshd_refuses_costs_no_call_anything() {
+    let far = Far::new(Manner::Sessions(2, 50)).await;
+    let connection = Arc::new(far.connect(channels(8)).await.unwrap());
+    let calls = (0..20).map(|number| {
+        let connection = Arc::clone(&connection);
+        tokio::spawn(async move {
+            let session = connection.session(SOON).await?;
+            ask(&session, number).await
+        })
+    });
+    for call in calls.collect::<Vec<_>>() {
+        call.await.unwrap().unwrap();
+    }
+    assert_eq!(far.count(), (1, 2));
+}
+
+#[tokio::test]
+async fn who_waits_for_a_session_is_told_when_there_are_too_many_or_it_takes_too_long() {
+    let far = Far::new(Manner::Mute).await;
+    let connection = Arc::new(far.connect(channels(1)).await.unwrap());
+    let _session = connection.session(SOON).await.unwrap();
+    let begun = Instant::now();
+    let late = connection.session(Duration::from_millis(100)).await;
+    assert!(matches!(late, Err(Error::Busy)), "{late:?}");
+    assert!(begun.elapsed() >= Duration::from_millis(100));
+    let waiting: Vec<_> = (0..64)
+        .map(|_| {
+            let connection = Arc::clone(&connection);
+            tokio::spawn(async move { connection.session(SOON).await.map(drop) })
+        })
+        .collect();
+    // All of them begin to wait before the next one asks; the runtime runs a few dozen tasks at a turn.
+    for _ in 0..64 {
+        tokio::task::yield_now().await;
+    }
+    let begun = Instant::now();
+    let one_more = connection.session(SOON).await;
+    assert!(matches!(one_more, Err(Error::Busy)), "{one_more:?}");
+    assert!(begun.elapsed() < Duration::from_secs(1), "at once");
+    connection.close("the test is over");
+    for waits in waiting {
+        let ended = waits.await.unwrap();
+        assert!(matches!(ended, Err(Error::NotSent(_))), "{ended:?}");
+    }
+}
+
+/// REQ-SESSION-24
+#[tokio::test]
+async fn channels_and_connections_that_nobody_uses_are_closed() {
+    let far = Far::new(Manner::Says("ok".into())).await;
+    let bounds = Bounds {
+        channels: 4,
+        channel_idle: Duration::from_millis(100),
+        ..BOUNDS
+    };
+    let connection = far.connect(bounds).await.unwrap();
+    let sessions = futures_of(4, || connection.session(SOON)).await;
+    assert_eq!(far.seen.open.load(Ordering::SeqCst), 4);
+    drop(sessions);
+    until("all channels but one are closed", || {
+        far.seen.open.load(Ordering::SeqCst) == 1
+    })
+    .await;
+    ask(&connection.session(SOON).await.unwrap(), 1).await.unwrap();
+    assert_eq!(far.count(), (1, 4), "the last channel is used again");
+
+    let bounds = Bounds {
+        connection_idle: Duration::from_millis(300),
+        ..bounds
+    };
+    let connection = far.connect(bounds).await.unwrap();
+    let session = connection.session(SOON).await.unwrap();
+    tokio::time::sleep(bounds.connection_idle * 2).await;
+    assert!(connection.is_alive(), "a session is in use");
+    ask(&session, 2).await.unwrap();
+    drop(session);
+    until("the connection is closed", || !connection.is_alive()).await;
+    until("sshd sees its end", || far.seen.open.load(Ordering::SeqCst) == 1).await;
+}
+
+async fn futures_of<F: Future<Output = Result<Session, Error>>>(count: usize, one: impl Fn() -> F) -> Vec<Session> {
+    let mut sessions = Vec::new();
+    for _ in 0..count {
+        sessions.push(one().await.unwrap());
+    }
+    sessions
+}
+
+/// REQ-SESSION-21
+#[tokio::test]
+async fn a_renewed_certificate_is_presented_on_every_channel_before_its_next_request() {
+    let far = Far::new(Manner::Says("ok".into())).await;
+    let connection = far.connect(channels(3)).await.unwrap();
+    let sessions = futures_of(3, || connection.session(SOON)).await;
+    let presented = || far.seen.certificates.load(Ordering::SeqCst);
+    assert_eq!(presented(), 3, "each session has its own");
+    connection.present(&certificate(relay::serve::now() - 20));
+    for session in &sessions {
+        ask(session, 1).await.unwrap();
+    }
+    assert_eq!(presented(), 6, "before the answers, and once on each");
+    connection.present(&certificate(relay::serve::now() - 10));
+    drop(sessions);
+    until("also where nobody asks", || presented() == 9).await;
+}
+
+#[tokio::test]
+async fn a_certificate_of_one_request_goes_right_before_it_and_its_refusal_is_that_request_s() {
+    let far = Far::new(Manner::RefusesBeside(Code::CertificateLifetime)).await;
+    let connection = far.connect(BOUNDS).await.unwrap();
+    let session = connection.session(SOON).await.unwrap();
+    let unit = [RelayLine::Certificate(certificate(relay::serve::now())), request(1)];
+    let answer = session.ask(&unit, SOON).await.unwrap();
+    assert!(answer.outcome.payload.contains("action_certificate_missing"));
+    assert_eq!(session.certificate_refused(), Some(Code::CertificateLifetime));
+    ask(&session, 2).await.unwrap();
+    assert_eq!(session.certificate_refused(), None, "it was about the request before");
+    assert!(connection.is_alive(), "a refused line changes nothing");
+}
+
+#[tokio::test]
+async fn a_session_whose_caller_went_away_is_the_next_one_s_when_its_answer_has_come() {
+    let far = Far::new(Manner::Slow(300)).await;
+    let connection = far.connect(channels(1)).await.unwrap();
+    let session = connection.session(SOON).await.unwrap();
+    let gave_up = tokio::time::timeout(Duration::from_millis(50), ask(&session, 1)).await;
+    assert!(gave_up.is_err());
+    drop(session);
+    let begun = Instant::now();
+    let session = connection.session(SOON).await.unwrap();
+    assert!(begun.elapsed() >= Duration::from_millis(200), "not before");
+    ask(&session, 2).await.unwrap();
+    assert_eq!(far.count(), (1, 1));
+}
+
+/// REQ-SESSION-25
+#[tokio::test]
+async fn a_connection_that_breaks_before_the_login_is_tried_again_and_a_refusal_is_not() {
+    for (manner, connections, logins) in [(Manner::HangsUp(3), 4, 1), (Manner::HangsUpInLogin(2), 3, 3)] {
+        let far = Far::new(manner.clone()).await;
+        let connection = far.connect(BOUNDS).await.unwrap();
+        ask(&connection.session(SOON).await.unwrap(), 1).await.unwrap();
+        assert_eq!(far.count(), (connections, 1), "{manner:?}");
+        assert_eq!(far.seen.logins.load(Ordering::SeqCst), logins, "{manner:?}");
+    }
+    let far = Far::new(Manner::HangsUp(usize::MAX)).await;
+    let begun = Instant::now();
+    let error = far.connect(BOUNDS).await.unwrap_err();
+    assert!(matches!(error, Error::Unreachable(_)), "{error}");
+    assert_eq!(far.count(), (6, 0));
+    assert!((Duration::from_millis(1500)..Duration::from_secs(8)).contains(&begun.elapsed()));
+    let far = Far::new(Manner::NoLogin).await;
+    let error = far.connect(BOUNDS).await.unwrap_err();
+    assert!(matches!(error, Error::LoginRefused(_)), "{error}");
+    assert_eq!(far.count(), (1, 0), "a refusal is final");
+}
+
+/// REQ-SESSION-21
+#[tokio::test]
+async fn a_certificate_that_is_valid_soon_is_waited_for_and_a_later_one_is_not_used() {
+    let far = Far::new(Manner::Says("ok".into())).await;
+    let at = |ahead: u64| far.connect_with(BOUNDS, certificate(relay::serve::now() + ahead), relay::serve::now);
+    let connection = at(2).await.unwrap();
+    assert!(connection.waited() >= Duration::from_secs(1));
+    assert_eq!(far.count(), (1, 1));
+    let error = at(40).await.unwrap_err();
+    assert!(matches!(error, Error::NotYetValid(39..=40)), "{error}");
+    assert_eq!(far.count(), (1, 1), "not tried");
+}
+
+#[tokio::test]
+async fn a_panic_in_a_connection_s_task_costs_that_call_only() {
+    let far = Far::new(Manner::Says("ok".into())).await;
+    let standing = far.connect(BOUNDS).await.unwrap();
+    let valid = certificate(relay::serve::now() - 30);
+    let outcome = far.connect_with(BOUNDS, valid, panics_in_the_connection_s_task).await;
+    assert!(matches!(outcome, Err(Error::Unreachable(_))), "{outcome:?}");
+    ask(&standing.session(SOON).await.unwrap(), 1).await.unwrap();
+    let another = far.connect(BOUNDS).await.unwrap();
+    ask(&another.session(SOON).await.unwrap(), 2).await.unwrap();
+}
+
+/// The caller asks for the time first, for its certificate; then the connection's own task does, for the host's.
+fn panics_in_the_connection_s_task() -> u64 {
+    static ASKED: AtomicBool = AtomicBool::new(false);
+    assert!(
+        !ASKED.swap(true, Ordering::SeqCst),
+        "a fault inside the connection's task"
+    );
+    relay::serve::now()
+}
+
+/// Fails where the relay logs what a target wrote to its standard error: inside the task that reads the channel.
+struct FailsToLog;
+
+impl tracing::Subscriber for FailsToLog {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() == tracing::Level::WARN && metadata.target().contains("hello")
+    }
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn event(&self, _: &tracing::Event<'_>) {
+        panic!("a fault inside the channel's task");
+    }
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[tokio::test]
+async fn a_panic_in_a_channel_s_task_costs_that_call_only() {
+    let far = Far::new(Manner::Mutters).await;
+    let connection = far.connect(BOUNDS).await.unwrap();
+    let first = connection.session(SOON).await.unwrap();
+    let second = connection.session(SOON).await.unwrap();
+    let fails = tracing::subscriber::set_default(FailsToLog);
+    let lost = ask(&first, 1).await;
+    drop(fails);
+    assert!(matches!(lost, Err(Error::NoAnswer(_))), "{lost:?}");
+    ask(&second, 2).await.unwrap();
+    drop(first);
+    let third = connection.session(SOON).await.unwrap();
+    ask(&third, 3).await.unwrap();
+    assert_eq!(far.count(), (1, 3), "another channel of the same connection");
 }

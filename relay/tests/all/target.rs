@@ -1,5 +1,6 @@
 //! A target: an SSH server that speaks the session's protocol, honestly or as a test wants it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,6 +12,7 @@ use russh::server::{self, Auth, ChannelOpenHandle, Handler, Msg, Session};
 use russh::{Channel, ChannelId};
 use ssh_key::certificate::{Builder, CertType};
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use wire::ids::{Digest, Head};
 use wire::lines::{Answer, RelayLine, TargetLine};
 use wire::{Code, Encoding, Hello, Outcome, Payload, Status, Stream, seal};
@@ -50,6 +52,18 @@ pub(crate) enum Manner {
     RefusesCertificate(Code),
     /// sshd does not let it in.
     NoLogin,
+    /// Ends so many connections before it says a word, then answers.
+    HangsUp(usize),
+    /// Ends so many connections in the login, then answers.
+    HangsUpInLogin(usize),
+    /// Gives one connection so many sessions, and answers so many milliseconds after it has read.
+    Sessions(usize, u64),
+    /// Refuses certificates that come right before a request, and answers without them.
+    RefusesBeside(Code),
+    /// Writes to its standard error before each answer.
+    Mutters,
+    /// Sends this again and again instead of a hello, on its standard error or its output.
+    Floods(&'static [u8], Option<u32>),
 }
 
 /// What the target's sshd shows.
@@ -72,6 +86,9 @@ pub(crate) struct Target {
 pub(crate) struct Seen {
     pub(crate) connections: AtomicUsize,
     pub(crate) logins: AtomicUsize,
+    /// Sessions that were opened, and those that were not closed since.
+    pub(crate) sessions: AtomicUsize,
+    pub(crate) open: AtomicUsize,
     pub(crate) certificates: AtomicUsize,
     pub(crate) requests: Mutex<Vec<Payload>>,
 }
@@ -96,12 +113,17 @@ pub(crate) async fn serve(receipt: SigningKey, manner: Manner, shows: Shows) -> 
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             shared.connections.fetch_add(1, Ordering::SeqCst);
+            if matches!(manner, Manner::HangsUp(times) if shared.connections.load(Ordering::SeqCst) <= times) {
+                continue;
+            }
             let actor = Actor {
-                manner: manner.clone(),
-                receipt: Arc::clone(&receipt),
-                seen: Arc::clone(&shared),
-                lines: relay::lines::Lines::new(wire::limits::LINE_IN),
-                line: 0,
+                facts: Arc::new(Facts {
+                    manner: manner.clone(),
+                    receipt: Arc::clone(&receipt),
+                    seen: Arc::clone(&shared),
+                }),
+                channels: 0,
+                sessions: HashMap::new(),
             };
             let config = Arc::clone(&config);
             tokio::spawn(async move {
@@ -130,15 +152,28 @@ fn host_certificate(key: &PrivateKey, ca: u8, principal: &str, ends: i64) -> Cer
     builder.sign(crate::world::key(ca).private()).unwrap()
 }
 
+/// sshd, for one connection.
 struct Actor {
+    facts: Arc<Facts>,
+    /// That were opened and not closed.
+    channels: usize,
+    sessions: HashMap<ChannelId, mpsc::UnboundedSender<Vec<u8>>>,
+}
+
+impl Drop for Actor {
+    fn drop(&mut self) {
+        self.facts.seen.open.fetch_sub(self.sessions.len(), Ordering::SeqCst);
+    }
+}
+
+/// What every agent-exec of a target knows.
+struct Facts {
     manner: Manner,
     receipt: Arc<SigningKey>,
     seen: Arc<Seen>,
-    lines: relay::lines::Lines,
-    line: u64,
 }
 
-impl Actor {
+impl Facts {
     /// The SHA-256 of its own manifest of `tail_log`: the shipped one, as everywhere.
     fn manifest(&self) -> Digest {
         if self.manner == Manner::HasAnotherManifest {
@@ -204,6 +239,10 @@ impl Actor {
                 (outcome.status, outcome.code, outcome.exit_code) = (Status::Refused, Some(*code), None);
                 outcome.message = Some(words.clone());
             }
+            Manner::RefusesBeside(_) => {
+                (outcome.status, outcome.code, outcome.exit_code) =
+                    (Status::Refused, Some(Code::ActionCertificateMissing), None);
+            }
             Manner::RefusesCertificate(_) => {
                 (outcome.status, outcome.code, outcome.exit_code) =
                     (Status::Refused, Some(Code::CertificateMissing), None);
@@ -235,13 +274,15 @@ impl Actor {
     }
 
     /// What is sent back for one line, or that the session ends.
-    fn react(&mut self, line: &[u8]) -> Option<String> {
-        self.line += 1;
+    fn react(&self, number: u64, line: &[u8]) -> Option<String> {
         match RelayLine::parse(line).unwrap() {
             RelayLine::Certificate(_) => {
                 self.seen.certificates.fetch_add(1, Ordering::SeqCst);
                 match self.manner {
-                    Manner::RefusesCertificate(code) => Some(TargetLine::Refused { line: self.line, code }.to_line()),
+                    Manner::RefusesCertificate(code) => Some(TargetLine::Refused { line: number, code }.to_line()),
+                    Manner::RefusesBeside(code) if number > 1 => {
+                        Some(TargetLine::Refused { line: number, code }.to_line())
+                    }
                     _ => Some(String::new()),
                 }
             }
@@ -272,8 +313,11 @@ impl Handler for Actor {
 
     async fn auth_openssh_certificate(&mut self, user: &str, _: &Certificate) -> Result<Auth, russh::Error> {
         assert_eq!(user, wire::LOGIN);
-        self.seen.logins.fetch_add(1, Ordering::SeqCst);
-        Ok(if self.manner == Manner::NoLogin {
+        let logins = self.facts.seen.logins.fetch_add(1, Ordering::SeqCst) + 1;
+        if matches!(self.facts.manner, Manner::HangsUpInLogin(times) if logins <= times) {
+            return Err(russh::Error::Disconnect);
+        }
+        Ok(if self.facts.manner == Manner::NoLogin {
             Auth::reject()
         } else {
             Auth::Accept
@@ -286,7 +330,12 @@ impl Handler for Actor {
         reply: ChannelOpenHandle,
         _: &mut Session,
     ) -> Result<(), russh::Error> {
-        reply.accept().await;
+        if matches!(self.facts.manner, Manner::Sessions(most, _) if self.channels >= most) {
+            reply.reject(russh::ChannelOpenFailure::ConnectFailed).await;
+        } else {
+            self.channels += 1;
+            reply.accept().await;
+        }
         Ok(())
     }
 
@@ -297,20 +346,70 @@ impl Handler for Actor {
         session: &mut Session,
     ) -> Result<(), russh::Error> {
         assert_eq!(command, wire::EXEC.as_bytes());
-        session.data(channel, self.hello())
+        self.facts.seen.sessions.fetch_add(1, Ordering::SeqCst);
+        self.facts.seen.open.fetch_add(1, Ordering::SeqCst);
+        let (feed, fed) = mpsc::unbounded_channel();
+        self.sessions.insert(channel, feed);
+        tokio::spawn(agent_exec(Arc::clone(&self.facts), session.handle(), channel, fed));
+        Ok(())
     }
 
-    async fn data(&mut self, channel: ChannelId, data: &[u8], session: &mut Session) -> Result<(), russh::Error> {
-        self.lines.push(data);
-        while let Some(relay::lines::Piece::Line(line)) = self.lines.next_piece() {
-            if let (Manner::Slow(ms), true) = (&self.manner, self.line > 0) {
-                tokio::time::sleep(std::time::Duration::from_millis(*ms)).await;
-            }
-            match self.react(&line) {
-                Some(text) => session.data(channel, text.into_bytes())?,
-                None => session.close(channel)?,
-            }
+    async fn data(&mut self, channel: ChannelId, data: &[u8], _: &mut Session) -> Result<(), russh::Error> {
+        if let Some(feed) = self.sessions.get(&channel) {
+            let _ = feed.send(data.to_vec());
         }
         Ok(())
+    }
+
+    async fn channel_close(&mut self, channel: ChannelId, _: &mut Session) -> Result<(), russh::Error> {
+        self.channels -= 1;
+        if self.sessions.remove(&channel).is_some() {
+            self.facts.seen.open.fetch_sub(1, Ordering::SeqCst);
+        }
+        Ok(())
+    }
+}
+
+/// One session: its lines in order, until it is closed.
+async fn agent_exec(
+    facts: Arc<Facts>,
+    handle: server::Handle,
+    channel: ChannelId,
+    mut fed: mpsc::UnboundedReceiver<Vec<u8>>,
+) {
+    if let Manner::Floods(what, stream) = facts.manner {
+        while !what.is_empty() {
+            let sent = match stream {
+                Some(stream) => handle.extended_data(channel, stream, what).await,
+                None => handle.data(channel, what).await,
+            };
+            if sent.is_err() || fed.is_closed() {
+                break;
+            }
+        }
+        return;
+    }
+    let _ = handle.data(channel, facts.hello()).await;
+    let mut lines = relay::lines::Lines::new(wire::limits::LINE_IN);
+    let mut number = 0;
+    while let Some(data) = fed.recv().await {
+        lines.push(&data);
+        while let Some(relay::lines::Piece::Line(line)) = lines.next_piece() {
+            number += 1;
+            if let (Manner::Slow(ms) | Manner::Sessions(_, ms), true) = (&facts.manner, number > 1) {
+                tokio::time::sleep(std::time::Duration::from_millis(*ms)).await;
+            }
+            if facts.manner == Manner::Mutters && number > 1 {
+                let _ = handle.extended_data(channel, 1, &b"muttering"[..]).await;
+            }
+            match facts.react(number, &line) {
+                Some(text) => {
+                    let _ = handle.data(channel, text.into_bytes()).await;
+                }
+                None => {
+                    let _ = handle.close(channel).await;
+                }
+            }
+        }
     }
 }

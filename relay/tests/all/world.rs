@@ -68,13 +68,23 @@ impl World {
         Self::with(manner, GOOD, Pinned::Ca(HOST_CA)).await
     }
 
+    /// A world whose target is what listens at an address, whatever that is.
+    pub(crate) async fn at(address: &str) -> Self {
+        let mut target = target::serve(key(30), Manner::Mute, GOOD).await;
+        address.clone_into(&mut target.address);
+        Self::around(target, Pinned::Ca(HOST_CA))
+    }
+
     pub(crate) async fn with(manner: Manner, shows: Shows, pinned: Pinned) -> Self {
+        Self::around(target::serve(key(30), manner, shows).await, pinned)
+    }
+
+    fn around(target: target::Target, pinned: Pinned) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let state = folder.path().join("state");
         std::fs::create_dir(&state).unwrap();
         std::fs::set_permissions(&state, std::fs::Permissions::from_mode(0o700)).unwrap();
         std::fs::create_dir(folder.path().join("log")).unwrap();
-        let target = target::serve(key(30), manner, shows).await;
         let ca = crate::ca::Facts::generous();
         let socket = folder.path().join("ca.sock");
         crate::ca::serve(&socket, Arc::clone(&ca));

@@ -1,0 +1,131 @@
+//! From a login to a connection that can be asked on, and again where the network did not let us through.
+//!
+//! What may be tried again is a connection that nobody answered or that broke before the login: nothing of a request has
+//! left by then. What somebody decided (the host's key, the login), and what comes after, is final.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use openssh::certificate;
+use rand::TryRng as _;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, sleep, timeout_at};
+use wire::limits::SKEW_S;
+
+use super::places::Places;
+use super::quick::Hold;
+use super::{Bounds, CONNECT, Error, Far, LOGIN, Login, OPEN, dial, within};
+
+/// How often a connection is tried.
+const TRIES: u32 = 6;
+/// How long the first pause is, before it is jittered. Each is twice as long as the one before.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// An open connection, and the hold that keeps it.
+pub(super) struct Opened {
+    pub(super) places: Arc<Places>,
+    pub(super) hold: Hold,
+    /// How long it was waited for the certificate to become valid.
+    pub(super) waited: Duration,
+}
+
+/// Connects, verifies the host, logs in, opens the first channel and verifies the hello, within [`OPEN`].
+pub(super) async fn open(login: &Login<'_>, bounds: Bounds, room: OwnedSemaphorePermit) -> Result<Opened, Error> {
+    let waited = wait_until_valid(login).await?;
+    let until = Instant::now() + OPEN;
+    let mut room = room;
+    let mut pause = PAUSE;
+    let mut tries = 1;
+    loop {
+        let (error, again) = match timeout_at(until, attempt(login, bounds, room)).await {
+            Ok(Ok((places, hold))) => return Ok(Opened { places, hold, waited }),
+            Ok(Err(failed)) => failed,
+            Err(_) => {
+                let what = format!("no session within {} s", OPEN.as_secs());
+                return Err(Error::Unreachable(what));
+            }
+        };
+        let wait = jittered(pause);
+        let Some(back) = again.filter(|_| tries < TRIES && Instant::now() + wait < until) else {
+            return Err(error);
+        };
+        tracing::info!(target_name = %login.host.name, task = %login.task, %error, tries, ?wait, "connecting again");
+        sleep(wait).await;
+        (room, pause, tries) = (back, pause * 2, tries + 1);
+    }
+}
+
+/// Tries once. The room comes back where it may be tried again.
+async fn attempt(
+    login: &Login<'_>,
+    bounds: Bounds,
+    room: OwnedSemaphorePermit,
+) -> Result<(Arc<Places>, Hold), (Error, Option<OwnedSemaphorePermit>)> {
+    let begun = Instant::now();
+    let mut verified = begun;
+    let logged_in = async {
+        let connected = within(CONNECT, "connection", dial::connect(login.host, login.now)).await?;
+        verified = Instant::now();
+        within(LOGIN, "login", dial::log_in(connected, login)).await
+    };
+    let (connection, hold) = match logged_in.await {
+        Ok(logged_in) => logged_in,
+        Err(error @ Error::Unreachable(_)) => return Err((error, Some(room))),
+        Err(error) => return Err((error, None)),
+    };
+    let logged_in = Instant::now();
+    let far = Far {
+        name: login.host.name.clone(),
+        receipt_key: login.receipt_key.clone(),
+        now: login.now,
+    };
+    let places = Places::open(connection, far, login.certificate, bounds, room);
+    let places = places.await.map_err(|error| (error, None))?;
+    tracing::debug!(
+        target_name = %login.host.name,
+        task = %login.task,
+        connect_us = (verified - begun).as_micros(),
+        login_us = (logged_in - verified).as_micros(),
+        hello_us = logged_in.elapsed().as_micros(),
+        "connected"
+    );
+    Ok((places, hold))
+}
+
+/// A certificate that is not valid yet, by the target's clock as far as it is known, is waited for once, where that is
+/// soon. sshd would refuse it, and not say why.
+async fn wait_until_valid(login: &Login<'_>) -> Result<Duration, Error> {
+    let valid_after = certificate::read(login.certificate)
+        .map_err(|error| Error::Protocol(format!("the CA's certificate: {error}")))?
+        .valid_after();
+    let now = (login.now)().saturating_add_signed(login.ahead_s.unwrap_or(0));
+    let wait = valid_after.saturating_sub(now);
+    if wait > SKEW_S {
+        return Err(Error::NotYetValid(wait));
+    }
+    if wait > 0 {
+        tracing::warn!(target_name = %login.host.name, wait_s = wait, "clocks differ: the certificate is not valid yet");
+        sleep(Duration::from_secs(wait)).await;
+    }
+    Ok(Duration::from_secs(wait))
+}
+
+/// Between a half and three halves of it, so that many who were cut off together do not come back together.
+fn jittered(pause: Duration) -> Duration {
+    // Without randomness all come together: slower, and nothing else.
+    let thousandths = rand::rngs::SysRng.try_next_u32().map_or(500, |random| random % 1000);
+    pause / 2 + pause * thousandths / 1000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_is_jittered_around_its_length() {
+        let pauses: Vec<_> = (0..200).map(|_| jittered(PAUSE)).collect();
+        assert!(pauses.iter().all(|pause| (PAUSE / 2..PAUSE * 3 / 2).contains(pause)));
+        assert!(pauses.iter().any(|pause| *pause < PAUSE));
+        assert!(pauses.iter().any(|pause| *pause > PAUSE));
+    }
+}

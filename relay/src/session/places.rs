@@ -1,0 +1,375 @@
+//! Which channel of a connection a call gets.
+//!
+//! A connection has one place for each channel that it may have. Whoever wants to ask takes a place, and with it a channel
+//! that nobody uses or a new one; who finds no place waits in line. A place comes back when its answer has come.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+use wire::Code;
+
+use super::channel::{Certificate, Channel};
+use super::dial::LoggedIn;
+use super::{Bounds, Error, Far};
+
+/// Calls that may wait for a place of one connection.
+const QUEUE: usize = 64;
+
+/// A connection with the task logged in, and its channels.
+pub(super) struct Places {
+    connection: LoggedIn,
+    far: Far,
+    bounds: Bounds,
+    ahead_s: i64,
+    /// One for each channel that there may be.
+    free: Arc<Semaphore>,
+    queued: AtomicUsize,
+    state: Mutex<State>,
+    /// Told when the keeper has to look again.
+    changed: Notify,
+    /// One of the connections that the relay may have.
+    _room: OwnedSemaphorePermit,
+}
+
+struct State {
+    certificate: Certificate,
+    /// All that are open, at most as many as there are places.
+    channels: Vec<Arc<Channel>>,
+    /// Those that nobody uses, and since when. The last one is taken first, so that the first ones become old.
+    idle: Vec<(Arc<Channel>, Instant)>,
+    /// Places that are taken.
+    taken: usize,
+    /// When a place was taken or came back.
+    used: Instant,
+    /// No place is given any more, and the connection ends when the last has come back.
+    retired: bool,
+    /// Why the connection is over, once it is.
+    over: Option<String>,
+}
+
+/// A channel for one user, until it is dropped.
+pub(super) struct Place {
+    pub(super) channel: Arc<Channel>,
+    places: Arc<Places>,
+    /// Let go last: whoever gets it finds the channel.
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut state = self.places.state();
+        state.taken = state.taken.saturating_sub(1);
+        state.used = Instant::now();
+        if self.channel.is_alive() {
+            state.idle.push((Arc::clone(&self.channel), Instant::now()));
+        } else {
+            state.channels.retain(|channel| channel.is_alive());
+        }
+        let ends = state.retired && state.taken == 0;
+        drop(state);
+        if ends {
+            self.places.changed.notify_one();
+        }
+    }
+}
+
+/// What the keeper of a connection has to do next.
+enum Next {
+    Look(Instant),
+    End(String),
+}
+
+impl Places {
+    /// Opens the first channel.
+    pub(super) async fn open(
+        connection: LoggedIn,
+        far: Far,
+        certificate: &str,
+        bounds: Bounds,
+        room: OwnedSemaphorePermit,
+    ) -> Result<Arc<Self>, Error> {
+        let certificate = Certificate {
+            number: 1,
+            text: certificate.into(),
+        };
+        let channel = Channel::open(&connection, &far, &certificate).await?;
+        let now = Instant::now();
+        Ok(Arc::new(Self {
+            connection,
+            far,
+            bounds,
+            ahead_s: channel.ahead_s(),
+            free: Arc::new(Semaphore::new(bounds.channels)),
+            queued: AtomicUsize::new(0),
+            state: Mutex::new(State {
+                certificate,
+                channels: vec![Arc::clone(&channel)],
+                idle: vec![(channel, now)],
+                taken: 0,
+                used: now,
+                retired: false,
+                over: None,
+            }),
+            changed: Notify::new(),
+            _room: room,
+        }))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Each change of it is one call: a panic cannot leave half of one.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn certificate(&self) -> Certificate {
+        self.state().certificate.clone()
+    }
+
+    /// The Code with which the target refused the connection's certificate, if it did.
+    fn refused(&self) -> Option<Code> {
+        self.state().channels.iter().find_map(|channel| channel.refused())
+    }
+
+    /// Whether places are given, as far as is known.
+    pub(super) fn is_alive(&self) -> bool {
+        let over = {
+            let state = self.state();
+            state.retired || state.over.is_some()
+        };
+        !over && !self.connection.handle.is_closed() && self.refused().is_none()
+    }
+
+    /// How many seconds the target's clock was ahead of ours when the first channel was opened.
+    pub(super) fn ahead_s(&self) -> i64 {
+        self.ahead_s
+    }
+
+    /// Since when nobody uses any channel; `None` while somebody does.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        let state = self.state();
+        (state.taken == 0).then_some(state.used)
+    }
+
+    /// A place, in the order of asking.
+    ///
+    /// Where sshd gives no further channel the connection has one place less from then on, and whoever met that waits
+    /// for one of the others.
+    pub(super) async fn take(self: &Arc<Self>, patience: Duration) -> Result<Place, Error> {
+        let until = Instant::now() + patience;
+        loop {
+            let permit = self.permit(until).await?;
+            if let Some(channel) = self.idle_channel()? {
+                return Ok(self.place(channel, permit));
+            }
+            // By itself, so that a channel is never left half open by a caller who goes away.
+            let places = Arc::clone(self);
+            let opened = tokio::spawn(async move { places.grow(permit).await }).await;
+            match opened {
+                Ok(Ok(Some(place))) => return Ok(place),
+                Ok(Ok(None)) => {}
+                Ok(Err(error)) => return Err(error),
+                Err(_) => return Err(Error::NotSent("the opening of a channel failed".to_owned())),
+            }
+        }
+    }
+
+    async fn permit(&self, until: Instant) -> Result<OwnedSemaphorePermit, Error> {
+        if let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() {
+            return Ok(permit);
+        }
+        let Some(_waits) = Waits::begin(&self.queued) else {
+            return Err(Error::Busy);
+        };
+        match tokio::time::timeout_at(until, Arc::clone(&self.free).acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) => Err(Error::NotSent(self.why())),
+            Err(_) => Err(Error::Busy),
+        }
+    }
+
+    fn why(&self) -> String {
+        self.state().over.clone().unwrap_or("the connection is over".to_owned())
+    }
+
+    fn idle_channel(&self) -> Result<Option<Arc<Channel>>, Error> {
+        let mut state = self.state();
+        if let Some(why) = &state.over {
+            return Err(Error::NotSent(why.clone()));
+        }
+        while let Some((channel, _)) = state.idle.pop() {
+            if channel.is_alive() {
+                return Ok(Some(channel));
+            }
+        }
+        state.channels.retain(|channel| channel.is_alive());
+        Ok(None)
+    }
+
+    fn place(self: &Arc<Self>, channel: Arc<Channel>, permit: OwnedSemaphorePermit) -> Place {
+        let mut state = self.state();
+        state.taken += 1;
+        state.used = Instant::now();
+        drop(state);
+        Place {
+            channel,
+            places: Arc::clone(self),
+            _permit: permit,
+        }
+    }
+
+    /// One channel more; `None` where sshd gives no more than there are.
+    async fn grow(self: &Arc<Self>, permit: OwnedSemaphorePermit) -> Result<Option<Place>, Error> {
+        let certificate = self.certificate();
+        match Channel::open(&self.connection, &self.far, &certificate).await {
+            Ok(channel) => {
+                let mut state = self.state();
+                if let Some(why) = &state.over {
+                    channel.end(why);
+                    return Err(Error::NotSent(why.clone()));
+                }
+                state.channels.push(Arc::clone(&channel));
+                drop(state);
+                // From now on there is something to close before the connection.
+                self.changed.notify_one();
+                Ok(Some(self.place(channel, permit)))
+            }
+            Err(Error::ChannelRefused) if self.state().channels.iter().any(|channel| channel.is_alive()) => {
+                permit.forget();
+                tracing::info!(target_name = %self.far.name, "sshd gives no further channel on this connection");
+                Ok(None)
+            }
+            // What broke is the connection: the caller asks on another.
+            Err(Error::Unreachable(why)) if self.connection.handle.is_closed() => {
+                self.end(&why);
+                Err(Error::NotSent(why))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// From now on this certificate is presented: on every open channel at once, and in any case before its next request.
+    pub(super) fn present(&self, text: &str) {
+        let (certificate, channels) = {
+            let mut state = self.state();
+            state.certificate = Certificate {
+                number: state.certificate.number + 1,
+                text: text.into(),
+            };
+            (state.certificate.clone(), state.channels.clone())
+        };
+        for channel in channels {
+            let (certificate, name) = (certificate.clone(), self.far.name.clone());
+            // Not waited for: a target that does not read holds back its own channel only.
+            tokio::spawn(async move {
+                if let Err(error) = channel.present(&certificate).await {
+                    tracing::info!(target_name = %name, %error, "a renewed certificate was not presented");
+                }
+            });
+        }
+    }
+
+    /// Ends the connection at once. Whoever waits for an answer learns `why`.
+    pub(super) fn end(&self, why: &str) {
+        let channels = {
+            let mut state = self.state();
+            if state.over.is_none() {
+                state.over = Some(why.to_owned());
+            }
+            state.idle.clear();
+            std::mem::take(&mut state.channels)
+        };
+        self.free.close();
+        for channel in channels {
+            channel.end(why);
+        }
+        self.changed.notify_one();
+    }
+
+    /// Gives no more places. The connection ends when those that are taken have come back.
+    pub(super) fn retire(&self) {
+        self.state().retired = true;
+        self.free.close();
+        self.changed.notify_one();
+    }
+
+    /// Keeps the connection until it is over: closes what nobody uses, and says goodbye.
+    pub(super) async fn keep(self: Arc<Self>, mut hold: super::quick::Hold) {
+        let why = loop {
+            let until = match self.look() {
+                Next::End(why) => break why,
+                Next::Look(until) => until,
+            };
+            tokio::select! {
+                () = self.changed.notified() => {}
+                () = hold.gone() => break "the connection broke".to_owned(),
+                () = tokio::time::sleep_until(until) => {}
+            }
+        };
+        tracing::debug!(target_name = %self.far.name, %why, "connection over");
+        self.end(&why);
+        self.connection.leave().await;
+    }
+
+    /// Closes channels that were not used for a while, but never the last, and says when to look again.
+    fn look(&self) -> Next {
+        let now = Instant::now();
+        let mut state = self.state();
+        if let Some(why) = &state.over {
+            return Next::End(why.clone());
+        }
+        if state.taken == 0 {
+            if state.retired {
+                return Next::End("another connection has taken its place".to_owned());
+            }
+            if now >= state.used + self.bounds.connection_idle {
+                return Next::End("nobody has used it for a while".to_owned());
+            }
+        }
+        // While places are taken nothing says when they come back.
+        let idle_since = if state.taken == 0 { state.used } else { now };
+        let mut next = idle_since + self.bounds.connection_idle;
+        state.channels.retain(|channel| channel.is_alive());
+        state.idle.retain(|(channel, _)| channel.is_alive());
+        let mut open = state.channels.len();
+        let mut closed = Vec::new();
+        state.idle.retain(|(channel, since)| {
+            let due = *since + self.bounds.channel_idle;
+            if open > 1 && now >= due {
+                open -= 1;
+                closed.push(Arc::clone(channel));
+                return false;
+            }
+            if open > 1 {
+                next = next.min(due);
+            }
+            true
+        });
+        if open > 1 {
+            // The ones in use now may be idle, and due, by then.
+            next = next.min(now + self.bounds.channel_idle);
+        }
+        drop(state);
+        for channel in closed {
+            channel.end("nobody has used it for a while");
+        }
+        Next::Look(next)
+    }
+}
+
+/// Somebody in the line.
+struct Waits<'a>(&'a AtomicUsize);
+
+impl<'a> Waits<'a> {
+    fn begin(queued: &'a AtomicUsize) -> Option<Self> {
+        let waits = Self(queued);
+        (queued.fetch_add(1, Ordering::Relaxed) < QUEUE).then_some(waits)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
