@@ -17,6 +17,7 @@ use russh::keys::PublicKeyOrCertificate;
 use russh::keys::ssh_key::{self, Algorithm};
 use russh::{Channel, ChannelOpenFailure, Disconnect, Preferred, cipher, compression, kex, mac};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use wire::ids::TargetName;
 
 use super::quick::{Hold, Quick};
@@ -51,6 +52,8 @@ pub enum Trust {
 pub(super) struct Connected {
     handle: Handle<Guard>,
     hold: Hold,
+    /// When TCP stood.
+    pub(super) reached: Instant,
 }
 
 /// A connection with the task logged in.
@@ -63,7 +66,7 @@ pub(super) struct LoggedIn {
 /// # Errors
 /// [`Error::Unreachable`], [`Error::HostKeyUnknown`] or [`Error::HostKeyChanged`].
 pub async fn probe(host: &Host, now: fn() -> u64) -> Result<(), Error> {
-    let Connected { handle, hold } = within(CONNECT, "connection", connect(host, now)).await?;
+    let Connected { handle, hold, .. } = within(CONNECT, "connection", connect(host, now)).await?;
     LoggedIn { handle }.leave().await;
     drop(hold);
     Ok(())
@@ -72,6 +75,7 @@ pub async fn probe(host: &Host, now: fn() -> u64) -> Result<(), Error> {
 pub(super) async fn connect(host: &Host, now: fn() -> u64) -> Result<Connected, Error> {
     let unreachable = |error: std::io::Error| Error::Unreachable(error.kind().to_string());
     let stream = TcpStream::connect(&host.address).await.map_err(unreachable)?;
+    let reached = Instant::now();
     let (stream, hold) = Quick::new(stream).map_err(unreachable)?;
     let guard = Guard {
         host: host.clone(),
@@ -83,7 +87,7 @@ pub(super) async fn connect(host: &Host, now: fn() -> u64) -> Result<Connected, 
             Stop::Host(error) => error,
             Stop::Ssh(error) => Error::Unreachable(plain(&error)),
         })?;
-    Ok(Connected { handle, hold })
+    Ok(Connected { handle, hold, reached })
 }
 
 pub(super) async fn log_in(mut connected: Connected, login: &Login<'_>) -> Result<(LoggedIn, Hold), Error> {
@@ -96,7 +100,7 @@ pub(super) async fn log_in(mut connected: Connected, login: &Login<'_>) -> Resul
         .await
     {
         Ok(result) if result.success() => {
-            let Connected { handle, hold } = connected;
+            let Connected { handle, hold, .. } = connected;
             Ok((LoggedIn { handle }, hold))
         }
         // A refusal names what would be accepted. Without that it was no word of sshd's: the connection broke.

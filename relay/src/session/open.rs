@@ -62,10 +62,10 @@ async fn attempt(
     room: OwnedSemaphorePermit,
 ) -> Result<(Arc<Places>, Hold), (Error, Option<OwnedSemaphorePermit>)> {
     let begun = Instant::now();
-    let mut verified = begun;
+    let (mut reached, mut verified) = (begun, begun);
     let logged_in = async {
         let connected = within(CONNECT, "connection", dial::connect(login.host, login.now)).await?;
-        verified = Instant::now();
+        (reached, verified) = (connected.reached, Instant::now());
         within(LOGIN, "login", dial::log_in(connected, login)).await
     };
     let (connection, hold) = match logged_in.await {
@@ -81,10 +81,11 @@ async fn attempt(
     };
     let places = Places::open(connection, far, login.certificate, bounds, room);
     let places = places.await.map_err(|error| (error, None))?;
-    tracing::debug!(
+    tracing::info!(
         target_name = %login.host.name,
         task = %login.task,
-        connect_us = (verified - begun).as_micros(),
+        tcp_us = (reached - begun).as_micros(),
+        verified_us = (verified - reached).as_micros(),
         login_us = (logged_in - verified).as_micros(),
         hello_us = logged_in.elapsed().as_micros(),
         "connected"

@@ -7,6 +7,8 @@ use harness::{ALICE, Options, Stack, records};
 use serde_json::{Value, json};
 
 const UNDER_WAY: usize = 20;
+/// How many tasks they are spread over: one alone has fewer sessions on a target than that.
+const TASKS: usize = 3;
 
 /// How many records of this event the relay's log has.
 fn count(stack: &Stack, event: &str) -> usize {
@@ -35,9 +37,13 @@ fn a_relay_that_is_killed_with_twenty_actions_under_way_knows_the_state_of_each_
     let mut client = stack.client(ALICE).unwrap();
     let first = client.call_ok("tail_log", tail(json!({"reason": "a test"}))).unwrap();
     let task = &first["task_id"];
-    let call = json!({"name": "check_health", "arguments": {"target": "web-1", "probe": "nap", "task_id": task}});
-    for _ in 0..UNDER_WAY {
-        client.send("tools/call", call.clone()).unwrap();
+    let open = json!({"reason": "more", "targets": ["web-1"]});
+    let more = (1..TASKS).map(|_| client.call_ok("open_task", open.clone()).unwrap()["task_id"].clone());
+    let tasks: Vec<Value> = std::iter::once(task.clone()).chain(more.collect::<Vec<_>>()).collect();
+    for task in tasks.iter().cycle().take(UNDER_WAY) {
+        let arguments = json!({"target": "web-1", "probe": "nap", "task_id": task});
+        let call = json!({"name": "check_health", "arguments": arguments});
+        client.send("tools/call", call).unwrap();
     }
     wait_for("the requests", Duration::from_secs(20), || {
         Ok(count(&stack, "request") == UNDER_WAY + 1)
@@ -55,16 +61,28 @@ fn a_relay_that_is_killed_with_twenty_actions_under_way_knows_the_state_of_each_
         "settled before anybody is let in"
     );
     let mut client = stack.client(ALICE).unwrap();
+    let mut requests = Vec::new();
+    for task in &tasks {
+        let status = client.call_ok("task_status", json!({"task_id": task})).unwrap();
+        assert_eq!(status["open"], true, "{status}");
+        requests.extend(status["requests"].as_array().unwrap().clone());
+    }
     let status = client.call_ok("task_status", json!({"task_id": task})).unwrap();
-    assert_eq!((&status["open"], &status["reason"]), (&json!(true), &json!("a test")));
-    let requests = status["requests"].as_array().unwrap();
+    assert_eq!(status["reason"], "a test");
     let lost = requests
         .iter()
         .filter(|request| request["status"] == "failed" && request["code"] == "session_lost");
-    assert_eq!((requests.len(), lost.count()), (UNDER_WAY + 1, UNDER_WAY), "{status}");
+    assert_eq!(
+        (requests.len(), lost.count()),
+        (UNDER_WAY + 1, UNDER_WAY),
+        "{requests:?}"
+    );
 
     // The key is gone with the process; the CA puts another in its place, and the client has done nothing for it.
     client.call_ok("tail_log", tail(json!({"task_id": task}))).unwrap();
+    for more in &tasks[1..] {
+        client.call_ok("close_task", json!({"task_id": more})).unwrap();
+    }
     let joined = client.call_ok("tail_log", tail(json!({}))).unwrap();
     assert_eq!(&joined["task_id"], task, "also where the task is not named");
     let ca = stack.control.records_ca().unwrap();
