@@ -303,6 +303,36 @@ fn an_action_certificate_covers_its_one_request_once() {
 }
 
 #[test]
+fn request_certificate_and_target_mean_one_manifest() {
+    let world = World::new();
+    let other = json!(Digest::of(b"another"));
+    for (request, certificate, target) in [(true, false, false), (false, true, false), (false, false, true)] {
+        let mut payload = world.payload();
+        if request {
+            payload["manifest"] = other.clone();
+        }
+        let text = world.permit(&payload, 90, |grant| {
+            grant["manifest"] = if certificate {
+                other.clone()
+            } else {
+                json!(Digest::of(b"m"))
+            };
+        });
+        let permits = &mut world.permits(&text).unwrap();
+        let verified = world.verify(&payload).unwrap();
+        let manifest = if target { Digest::of(b"third") } else { Digest::of(b"m") };
+        let own = Own {
+            risk: Risk::Change,
+            manifest: &manifest,
+            approvals: 0,
+        };
+        let permit = permits.take(&verified);
+        let refused = order::permitted(&verified, own, permit.as_ref(), None, &world.knows(NOW)).unwrap_err();
+        assert_eq!(refused.code, Code::ManifestChanged, "{request} {certificate} {target}");
+    }
+}
+
+#[test]
 fn approvals_are_the_more_of_what_policy_and_manifest_want() {
     let world = World::new();
     let payload = world.payload();
