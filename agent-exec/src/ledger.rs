@@ -12,7 +12,7 @@ use std::fs::{File, Metadata};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -105,7 +105,7 @@ impl Ledger {
     /// Whatever open says, and a folder that others may enter.
     pub(crate) fn open(path: &Path, exec_uid: u32) -> io::Result<Self> {
         let folder = sys::as_exec(exec_uid, || -> io::Result<File> {
-            match std::fs::DirBuilder::new().create(path) {
+            match std::fs::DirBuilder::new().mode(0o700).create(path) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
                 _ => {}
             }

@@ -236,6 +236,7 @@ const BREAKAGES: &[(&str, &str, How)] = &[
     ("paths", "/usr/libexec/writ/inspect is 64125:64125 755", Mended("chown stranger:stranger /usr/libexec/writ/inspect", &["/usr/libexec/writ/inspect"])),
     ("paths", "/usr/sbin/writ-target is 0:0 757", Mended("chmod 757 /usr/sbin/writ-target", &["/usr/sbin/writ-target"])),
     ("paths", "/var/lib/writ is 64102:64102 755", Mended("chmod 755 /var/lib/writ", &["/var/lib/writ"])),
+    ("paths", "/var/lib/writ/ledger is 64102:64101 750", Mended("chmod 750 /var/lib/writ/ledger", &["/var/lib/writ/ledger"])),
     ("paths", "/var/log/writ is 64102:64103 2770", Mended("chmod 2770 /var/log/writ", &["/var/log/writ"])),
     ("paths", "/var/log/writ is 64102:0 ", Mended("chgrp root /var/log/writ", &["/var/log/writ"])),
     ("paths", ".jsonl is 64102:64103 666", Mended("chmod 666 /var/log/writ/00000000000000000001.jsonl", &[SEGMENT])),

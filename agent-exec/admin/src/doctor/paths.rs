@@ -43,6 +43,7 @@ enum Mode {
     Program,
     Key,
     State,
+    Ledger,
     Kept,
     Log,
     Segment,
@@ -178,6 +179,8 @@ fn fixed() -> Vec<Rule> {
         rule(AGENT_EXEC, Kind::File, Mode::Program, true),
         rule("/usr/libexec/writ/inspect", Kind::File, Mode::Open(0o755), true),
         rule(STATE, Kind::Folder, Mode::State, true),
+        // agent-exec makes it when it is first needed, with the group that it runs with.
+        rule("/var/lib/writ/ledger", Kind::Folder, Mode::Ledger, false),
         rule(LOG, Kind::Folder, Mode::Log, true),
     ]
 }
@@ -190,6 +193,7 @@ impl Mode {
             Self::Program => (format!("{EXEC}:{RUNNER}"), 0o4750),
             Self::Key => (EXEC.to_owned(), 0o400),
             Self::State => (format!("{EXEC}:{EXEC}"), 0o700),
+            Self::Ledger => (EXEC.to_owned(), 0o700),
             Self::Kept => (EXEC.to_owned(), 0o600),
             Self::Log => (format!("{EXEC}:{LOGS}"), 0o2750),
             Self::Segment => (format!("{EXEC}:{LOGS}"), 0o640),
@@ -205,6 +209,7 @@ impl Mode {
             Self::Program => is(owners.runner_gid, 0o4750),
             Self::Key => exec && seen.mode == 0o400,
             Self::State => is(owners.exec_gid, 0o700),
+            Self::Ledger => exec && seen.mode == 0o700,
             Self::Kept => exec && seen.mode & 0o022 == 0,
             Self::Log => is(owners.logs_gid, 0o2750),
             Self::Segment => is(owners.logs_gid, 0o640),
