@@ -226,7 +226,7 @@ mod tests {
             (Errno::EACCES, Code::PathRefused, "may not read"),
             (Errno::EPERM, Code::PathRefused, "may not read"),
             (Errno::ENXIO, Code::PathRefused, "not a regular file"),
-            (Errno::ENAMETOOLONG, Code::PathRefused, "too long"),
+            (Errno::ENAMETOOLONG, Code::PathRefused, "it is too long"),
             (Errno::EIO, Code::PathRefused, "I/O error"),
         ];
         for (errno, code, text) in table {
