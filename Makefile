@@ -63,6 +63,11 @@ mutants: ## changes each line of paths, child, order and their kin, and looks fo
 	CARGO_TARGET_DIR=$(OUT)/mutants/target TMPDIR=$(OUT)/mutants PATH="$(OUT)/tools/bin:$$PATH" \
 	    $(CARGO) mutants --output $(OUT)/mutants --minimum-test-timeout 12
 
+.PHONY: sweep
+sweep: setup-test build ## whole, what `make test` does with a stride or a part of: many minutes
+	$(CARGO) test --no-run $(IN_THE_WORLD)
+	$(ENTER) $(CARGO) test --offline $(IN_THE_WORLD) -- --ignored --nocapture
+
 # What is timed is what is shipped: release builds, laid out beside those that tests use. The runner is one too, because a
 # client's half of a sample must not be slower than the relay's. The walls are measured by agent-exec's own crate in its own
 # profile, because nothing else can take one away.

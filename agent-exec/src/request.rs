@@ -254,15 +254,23 @@ impl Target {
     /// Makes sure that nobody else carries it out, now or ever again.
     fn claim<'a>(&self, judged: Judged<'a>) -> Result<Claimed<'a>, Refusal> {
         let payload = judged.request.payload();
-        let claim = match judged.action.risk {
-            Risk::Read => None,
-            Risk::Change | Risk::Destroy => Some(self.ledger.claim(Key {
-                task_id: payload.task_id.clone(),
-                request_id: payload.request_id.clone(),
-                request_sha256: judged.request.sha256().clone(),
-            })?),
-        };
-        Ok(Claimed { judged, claim })
+        if judged.action.risk == Risk::Read {
+            return Ok(Claimed { judged, claim: None });
+        }
+        let claim = self.ledger.claim(Key {
+            task_id: payload.task_id.clone(),
+            request_id: payload.request_id.clone(),
+            request_sha256: judged.request.sha256().clone(),
+        })?;
+        // Again, now that it is claimed: whoever found no claim after that time was told that there will never be one.
+        if let Err(refusal) = order::timely(payload, now()) {
+            let _ = self.ledger.forget(claim);
+            return Err(refusal);
+        }
+        Ok(Claimed {
+            judged,
+            claim: Some(claim),
+        })
     }
 
     /// Makes the intent durable, and space for the result with it.

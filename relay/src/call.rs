@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 use wire::ids::{ActionName, BrainName, Digest, Head, PersonName, Reason, RequestId, TargetName, TaskId};
-use wire::{Code, Encoding, Status};
+use wire::{Code, Encoding, Risk, Status};
+
+/// Actions that have a tool of their own, where the relay's catalogue has them. `run_action` calls every action.
+pub const TOOLS: [&str; 3] = ["tail_log", "read_file", "check_health"];
 
 /// Who calls.
 #[derive(Debug, Clone)]
@@ -141,6 +144,8 @@ pub struct Done {
     pub target: TargetName,
     /// What.
     pub action: ActionName,
+    /// How dangerous that is.
+    pub risk: Risk,
     /// What became of it.
     pub status: Status,
     /// Why, unless it is `ok`.
@@ -157,6 +162,8 @@ pub struct Done {
     pub encoding: Encoding,
     /// Whether the target's manifest is another than the relay's copy.
     pub manifest_differs: bool,
+    /// Whether the target had carried it out when it was asked once more.
+    pub replayed: bool,
     /// The number of the target's record.
     pub record: Option<u64>,
     /// Standard output, as the target sent it.

@@ -6,6 +6,7 @@
 use wire::Code;
 use wire::ids::{ActionName, RequestId, TargetName, TaskId};
 
+use crate::call::TOOLS;
 use crate::{issuer, session, store};
 
 /// Who says no.
@@ -78,6 +79,8 @@ pub struct About {
     pub target: Option<TargetName>,
     /// The action.
     pub action: Option<ActionName>,
+    /// It has an effect and nobody knows how far it came: whoever asked looks before anything else is done.
+    pub look: bool,
 }
 
 impl Refusal {
@@ -185,10 +188,17 @@ impl Refusal {
         }
     }
 
-    /// Whether the same call can succeed later.
+    /// What it is about may have been done, wholly or partly.
+    #[must_use]
+    pub fn to_be_looked_at(mut self) -> Self {
+        self.about.look = true;
+        self
+    }
+
+    /// Whether the same call can succeed later, and may be made.
     #[must_use]
     pub fn retryable(&self) -> bool {
-        self.code.retryable()
+        self.code.retryable() && !self.about.look
     }
 
     /// What to do next: one imperative, naming a tool and its arguments where a tool helps.
@@ -198,9 +208,36 @@ impl Refusal {
     }
 }
 
+/// How an action is called: by its own tool where it has one.
+fn tool(action: &ActionName) -> String {
+    if TOOLS.contains(&action.as_str()) {
+        action.to_string()
+    } else {
+        format!("run_action (action {action})")
+    }
+}
+
+/// What to do about an effect that nobody knows of.
+#[must_use]
+pub fn look(about: &About) -> String {
+    let task = about
+        .task
+        .as_ref()
+        .map_or_else(String::new, |task| format!(" with task_id {task}"));
+    let target = about.target.as_ref().map_or("the target", TargetName::as_str);
+    let action = about.action.as_ref().map_or("it", ActionName::as_str);
+    format!(
+        "Call task_status{task}; then call an action that only reads on {target} and shows whether {action} was done. Do not \
+         repeat it before you know."
+    )
+}
+
 /// One instruction for each Code.
 fn next(code: Code, about: &About) -> String {
-    let action = about.action.as_ref().map_or("the same tool", ActionName::as_str);
+    if about.look {
+        return look(about);
+    }
+    let action = about.action.as_ref().map_or_else(|| "the same tool".to_owned(), tool);
     let target = about.target.as_ref().map_or("…", TargetName::as_str);
     let again = format!("Call {action} again with the same arguments in a few seconds.");
     let new_task =
@@ -214,7 +251,8 @@ fn next(code: Code, about: &About) -> String {
             "Call {action} again with reason (one line saying why), or call open_task with reason and targets [\"{target}\"]."
         ),
         Code::UnknownTarget => "Call list_targets, then call again with one of its names.".to_owned(),
-        Code::UnknownAction | Code::UnknownTool => "Call a tool that tools/list names.".to_owned(),
+        Code::UnknownAction => "Call run_action with an action that the message names.".to_owned(),
+        Code::UnknownTool => "Call a tool that tools/list names.".to_owned(),
         Code::UnknownTask | Code::TaskEnded | Code::TaskMismatch | Code::KeyMismatch | Code::WrongTask => new_task,
         Code::PersonUnmapped => operator("add this account's uid to [[person]] in relay.toml"),
         Code::RateLimited
@@ -304,8 +342,12 @@ mod tests {
             action: Some("tail_log".parse().unwrap()),
             ..About::default()
         };
-        for code in Code::ALL {
-            let next = next(*code, &about);
+        let looked_at = About {
+            look: true,
+            ..about.clone()
+        };
+        for (code, about) in Code::ALL.iter().flat_map(|code| [(code, &about), (code, &looked_at)]) {
+            let next = next(*code, about);
             assert!(
                 next.starts_with(['C', 'T', 'R', 'S']) && next.ends_with('.'),
                 "{code}: {next}"

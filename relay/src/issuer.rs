@@ -3,20 +3,21 @@
 //! Whatever comes back is turned into checked values here and goes no further as a wire type. The CA decides; nothing
 //! here judges its policy. A certificate that is not what was asked for is a fault of the CA's and is not used.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use grpc::v1::ca_client::CaClient;
-use grpc::v1::{DescribeRequest, OpenTaskRequest, RenewTaskRequest};
+use grpc::v1::{AuthorizeActionRequest, DescribeRequest, OpenTaskRequest, RenewTaskRequest};
 use hyper_util::rt::TokioIo;
 use openssh::certificate;
 use openssh::key::PublicKey;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
-use wire::Code;
-use wire::Requester;
-use wire::ids::{Reason, TargetName, TaskId};
+use wire::ids::{ActionName, Reason, TargetName, TaskId};
+use wire::{Code, Kind, Requester};
 
 /// Longest wait for an answer of the CA, its durable record included.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -53,6 +54,17 @@ pub struct Issued {
     pub receipt_key: PublicKey,
     /// When the task ends, whatever is renewed, Unix time.
     pub task_ends: u64,
+    /// The actions that it covers. Every other needs a certificate for each request.
+    pub actions: Arc<BTreeSet<ActionName>>,
+}
+
+/// A certificate for one request.
+#[derive(Debug, Clone)]
+pub struct Permit {
+    /// In OpenSSH's text form.
+    pub certificate: String,
+    /// How many approvals the target will want to see.
+    pub approvals: u32,
 }
 
 /// What the CA says of itself.
@@ -133,6 +145,30 @@ impl Issuer {
         checked(answer, task, target, key)
     }
 
+    /// A certificate of the task's key for one request: these bytes.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn authorize_action(
+        &self,
+        task: &TaskId,
+        target: &TargetName,
+        key: &PublicKey,
+        payload: &str,
+    ) -> Result<Permit, Error> {
+        let request = AuthorizeActionRequest {
+            payload: payload.as_bytes().to_vec(),
+            public_key: key.to_openssh(),
+        };
+        let answer = patiently(self.client.clone().authorize_action(request)).await?;
+        let principal = Kind::Action.principal(target);
+        certificate_for(&answer.certificate, task, &principal, key, answer.valid_before)?;
+        Ok(Permit {
+            certificate: answer.certificate,
+            approvals: answer.approvals,
+        })
+    }
+
     /// Who the CA is. Mints nothing.
     ///
     /// # Errors
@@ -185,25 +221,36 @@ fn checked(
     target: &TargetName,
     key: &PublicKey,
 ) -> Result<Issued, Error> {
-    let protocol = |what: &str| Error::Protocol(what.to_owned());
-    let read = certificate::read(&answer.certificate).map_err(|error| Error::Protocol(error.to_string()))?;
-    if read.public_key() != &key.key_data() {
-        return Err(protocol("a certificate for another key"));
-    }
-    if read.key_id() != task.as_str() || read.valid_principals() != [target.to_string()] {
-        return Err(protocol("a certificate for another task or target"));
-    }
-    if read.valid_before() != unsigned(answer.valid_before)? {
-        return Err(protocol("a certificate that ends at another time than it says"));
-    }
+    let principal = Kind::Task.principal(target);
+    let valid_before = certificate_for(&answer.certificate, task, &principal, key, answer.valid_before)?;
     let receipt_key = PublicKey::from_openssh(&answer.receipt_key)
         .map_err(|error| Error::Protocol(format!("receipt key: {error}")))?;
+    let actions: Result<BTreeSet<_>, _> = answer.actions.iter().map(|name| name.parse()).collect();
+    let actions =
+        actions.map_err(|_| Error::Protocol("a certificate for actions that can have no such name".to_owned()))?;
     Ok(Issued {
-        valid_before: read.valid_before(),
+        valid_before,
         certificate: answer.certificate,
         receipt_key,
         task_ends: unsigned(answer.ends)?,
+        actions: Arc::new(actions),
     })
+}
+
+/// When a certificate ends, if it is about the key, task and principal that were asked for.
+fn certificate_for(text: &str, task: &TaskId, principal: &str, key: &PublicKey, ends: i64) -> Result<u64, Error> {
+    let protocol = |what: &str| Error::Protocol(what.to_owned());
+    let read = certificate::read(text).map_err(|error| Error::Protocol(error.to_string()))?;
+    if read.public_key() != &key.key_data() {
+        return Err(protocol("a certificate for another key"));
+    }
+    if read.key_id() != task.as_str() || read.valid_principals() != [principal] {
+        return Err(protocol("a certificate for another task or target"));
+    }
+    if read.valid_before() != unsigned(ends)? {
+        return Err(protocol("a certificate that ends at another time than it says"));
+    }
+    Ok(read.valid_before())
 }
 
 fn unsigned(time: i64) -> Result<u64, Error> {

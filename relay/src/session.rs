@@ -240,6 +240,12 @@ impl Session {
         self.channel.ask(&certificate, lines, patience).await
     }
 
+    /// How many seconds the target's clock was ahead of ours when the session began.
+    #[must_use]
+    pub fn ahead_s(&self) -> i64 {
+        self.channel.ahead_s()
+    }
+
     /// The Code with which the target refused a certificate of the newest question, or the task's, if it did.
     #[must_use]
     pub fn certificate_refused(&self) -> Option<Code> {

@@ -163,6 +163,8 @@ pub trait Store: Send + Sync {
     /// Remembers what became of a request. A change or destroy of which that is `unknown` stays in its phase. What cannot be
     /// written now is written before anything else is answered.
     fn settle(&self, task: &TaskId, request: &RequestId, status: Status, code: Option<Code>) -> Answer<'_, ()>;
+    /// Nobody will learn more of a request of which the end is `unknown`.
+    fn give_up(&self, task: &TaskId, request: &RequestId) -> Answer<'_, ()>;
     /// The requests of a task, oldest first.
     fn requests(&self, task: &TaskId) -> Answer<'_, Vec<Request>>;
     /// Every request that is not settled, oldest first. One without an end is under way in this process, but for those that

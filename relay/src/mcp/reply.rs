@@ -5,13 +5,13 @@
 
 use rmcp::model::{CallToolResult, ContentBlock, JsonObject};
 use serde_json::{Value, json};
-use wire::{Code, Encoding, Status};
+use wire::{Code, Encoding, Risk, Status};
 
 use super::render::visible;
 use super::tools::object;
 use crate::call::{Done, Listed, Opened, Reply, ServerView, TaskView};
-use crate::error::{About, Refusal, RefusedBy};
-use crate::store::Request;
+use crate::error::{About, Refusal, RefusedBy, look};
+use crate::store::{Phase, Request};
 
 /// A reply as a result.
 pub(super) fn answered(reply: &Reply) -> CallToolResult {
@@ -116,11 +116,11 @@ fn status(task: &TaskView) -> Value {
         "opened": task.opened,
         "ends": task.ends,
         "targets": targets.collect::<Vec<_>>(),
-        "requests": task.requests.iter().map(request).collect::<Vec<_>>(),
+        "requests": task.requests.iter().map(|one| request(one, task)).collect::<Vec<_>>(),
     })
 }
 
-fn request(request: &Request) -> Value {
+fn request(request: &Request, task: &TaskView) -> Value {
     let status = request.end.map_or("running", |(status, _)| status.as_str());
     let mut content = json!({
         "request_id": request.id.as_str(),
@@ -133,6 +133,22 @@ fn request(request: &Request) -> Value {
         "code",
         request.end.and_then(|(_, code)| code).map(|code| code.as_str().into()),
     );
+    if request.risk != Risk::Read && matches!(request.end, Some((Status::Unknown, _))) {
+        let asked_for = request.phase == Phase::Sent && task.open;
+        let message = if asked_for {
+            "nobody knows yet; the target is asked for it, for at most 24 hours"
+        } else {
+            "nobody knows what became of it, and it is not asked for any more"
+        };
+        let about = About {
+            task: Some(task.task.clone()),
+            target: Some(request.target.clone()),
+            action: Some(request.action.clone()),
+            ..About::default()
+        };
+        put(&mut content, "message", Some(message.into()));
+        put(&mut content, "next", Some(look(&about).into()));
+    }
     content
 }
 
@@ -162,12 +178,14 @@ fn done(act: &Done) -> Value {
         "manifest_differs",
         act.manifest_differs.then_some(Value::Bool(true)),
     );
+    put(&mut content, "replayed", act.replayed.then_some(Value::Bool(true)));
     if let Some(code) = act.code {
         let about = About {
             task: Some(act.task.clone()),
             request: Some(act.request.clone()),
             target: Some(act.target.clone()),
             action: Some(act.action.clone()),
+            look: act.risk != Risk::Read && matches!(act.status, Status::Unknown | Status::TimedOut),
         };
         let said = Refusal::by(RefusedBy::Target, code, format!("failed to {}", code.text()), &about);
         put(&mut content, "code", Some(code.as_str().into()));
@@ -246,7 +264,7 @@ pub(super) fn schema(tool: &str) -> JsonObject {
                 "status": { "enum": ["ok", "failed", "refused", "timed_out", "unknown"] },
                 "exit_code": number, "duration_ms": number, "truncated": { "type": "boolean" },
                 "output_bytes": number, "encoding": { "enum": ["text", "base64"] },
-                "manifest_differs": { "type": "boolean" }, "record": number, "untrusted": untrusted,
+                "manifest_differs": { "type": "boolean" }, "replayed": { "type": "boolean" }, "record": number, "untrusted": untrusted,
             }),
             vec![
                 "task_id",
@@ -299,6 +317,7 @@ mod tests {
             request: "0192e4a0-7f00-7000-8000-00000000000b".parse().unwrap(),
             target: "web-1".parse().unwrap(),
             action: "tail_log".parse().unwrap(),
+            risk: Risk::Read,
             status: Status::Failed,
             code: Some(Code::ExitNonzero),
             exit_code: Some(1),
@@ -307,6 +326,7 @@ mod tests {
             output_bytes: 4,
             encoding: Encoding::Text,
             manifest_differs: false,
+            replayed: false,
             record: Some(7),
             output: said.to_owned(),
             stderr: said.to_owned(),

@@ -16,15 +16,11 @@ impl Relay {
         if refusal.record.is_some() || no_log || is_recorded_elsewhere(&refusal) {
             return refusal;
         }
-        let message = match refusal.by {
-            RefusedBy::Relay | RefusedBy::Sshd => refusal.message.clone(),
-            by => format!("{}: {}", by.as_str(), refusal.message),
-        };
         let draft = Draft {
             requester: Some(requester.clone()),
             decision: Some(Decision::Deny),
             code: Some(refusal.code),
-            message: Some(wire::text::escaped(&message, MESSAGE_BYTES)),
+            message: Some(said(&refusal)),
             task_id: refusal.about.task.clone(),
             request_id: refusal.about.request.clone(),
             target: refusal.about.target.clone(),
@@ -69,8 +65,17 @@ impl Relay {
     }
 }
 
+/// A refusal as a record says it: in the relay's log, so whoever else it was is named.
+pub(super) fn said(refusal: &Refusal) -> String {
+    let message = match refusal.by {
+        RefusedBy::Relay | RefusedBy::Sshd => refusal.message.clone(),
+        by => format!("{}: {}", by.as_str(), refusal.message),
+    };
+    wire::text::escaped(&message, MESSAGE_BYTES)
+}
+
 /// Whether whoever refused has a record of it.
-fn is_recorded_elsewhere(refusal: &Refusal) -> bool {
+pub(super) fn is_recorded_elsewhere(refusal: &Refusal) -> bool {
     match refusal.by {
         RefusedBy::Relay | RefusedBy::Sshd => false,
         RefusedBy::Ca => !matches!(refusal.code, Code::LogUnavailable | Code::CaUnavailable),

@@ -1,8 +1,8 @@
 //! The part of the story that goes on where a relay that is gone had come to.
 //!
 //! A start settles every request that nobody waits for any more, in the store and in the log, before the door opens. What
-//! was sent and has an effect stays unknown: it is asked for by its request id, and never sent again unasked. Tasks stay
-//! open; keys were in memory only, so the next call makes another, which the CA puts in the place of the one that is gone.
+//! was sent and has an effect stays unknown: it is asked for by its request id, behind the open door, and never sent again.
+//! Tasks stay open; keys were in memory only, so the next call makes another, which the CA puts in the place of the one that is gone.
 
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use wire::ids::TargetName;
 use wire::{Code, Proof, Requester, Risk, Status};
 
 use super::Relay;
+use super::request::Subject;
 use crate::error::{About, Refusal};
 use crate::seats::Seat;
 use crate::store::{self, Phase, Task, Unsettled};
@@ -53,6 +54,9 @@ impl Relay {
                     None => relay.conclude_left(&one).await?,
                 };
                 relay.store.settle(&one.task.id, &one.request.id, status, code).await?;
+                if status == Status::Unknown && one.request.risk != Risk::Read {
+                    relay.ask_later(one);
+                }
                 Ok::<_, NotTakenUp>(())
             });
         }
@@ -82,15 +86,10 @@ impl Relay {
             ),
         };
         let draft = Draft {
-            task_id: Some(left.task.id.clone()),
-            request_id: Some(left.request.id.clone()),
-            request_sha256: Some(left.request.sha256.clone()),
-            target: Some(left.request.target.clone()),
-            action: Some(left.request.action.clone()),
             status: Some(status),
             code: Some(code),
             message: Some(what.to_owned()),
-            ..Draft::new(Event::Outcome)
+            ..Subject::left(left).draft(Event::Outcome)
         };
         self.records.append(draft).await?;
         Ok((status, Some(code)))

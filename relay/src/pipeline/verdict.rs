@@ -4,12 +4,14 @@
 
 use openssh::key::PublicKey;
 use openssh::sshsig;
-use wire::ids::{Digest, RequestId, TaskId};
+use wire::ids::Digest;
 use wire::lines::Answer;
-use wire::{Code, Encoding, Outcome, Status, Stream};
+use wire::{Code, Encoding, Outcome, Risk, Status, Stream};
 
-use crate::call::{Act, Done};
+use super::request::Subject;
+use crate::call::Done;
 use crate::error::{About, Refusal, RefusedBy};
+use crate::session;
 
 /// An Outcome whose signature, request and output hashes hold.
 #[must_use]
@@ -17,6 +19,8 @@ pub(super) struct Verified {
     pub(super) outcome: Outcome,
     output: String,
     stderr: String,
+    /// The Code with which the target refused a certificate that went before, if it did.
+    pub(super) certificate_refused: Option<Code>,
 }
 
 /// Verifies an answer, or says what does not hold.
@@ -35,6 +39,7 @@ pub(super) fn verify(answer: Answer, key: &PublicKey, request: &Digest) -> Resul
         outcome,
         output,
         stderr,
+        certificate_refused: None,
     })
 }
 
@@ -48,23 +53,90 @@ fn beside(stream: Option<&Stream>, text: Option<String>) -> Result<String, &'sta
     }
 }
 
-/// What became of a request that got no Outcome, as far as can be known.
-pub(super) fn status_of(code: Code, by: RefusedBy) -> Status {
-    match code {
-        // The target could not read the line, or nothing of it was sent.
-        _ if by == RefusedBy::Target => Status::Refused,
-        Code::SessionLost | Code::NotSent | Code::StoreUnavailable => Status::Refused,
-        _ => Status::Unknown,
+/// Why there is no answer that can be believed.
+#[derive(Debug)]
+pub(super) enum Missed {
+    /// The session's word.
+    Session(session::Error),
+    /// What came is not the target's answer to this request.
+    Forged(&'static str),
+}
+
+impl Missed {
+    /// What is in the way, in our words.
+    pub(super) fn why(&self, about: &About) -> String {
+        match self {
+            Self::Session(session::Error::LineRefused(_)) | Self::Forged(_) => self.refusal(about).message,
+            Self::Session(error) => format!("failed to {error}"),
+        }
+    }
+
+    pub(super) fn refusal(&self, about: &About) -> Refusal {
+        match self {
+            Self::Session(error) => Refusal::session(error, about),
+            Self::Forged(what) => Refusal::because(Code::ReceiptInvalid, what, about),
+        }
+    }
+}
+
+/// A request that ends without the target's word.
+#[derive(Debug)]
+pub(super) struct Unanswered {
+    /// What became of it, as far as can be known.
+    pub(super) status: Status,
+    pub(super) refusal: Refusal,
+}
+
+impl Unanswered {
+    /// Nothing of it was sent.
+    pub(super) fn unsent(refusal: Refusal) -> Self {
+        Self {
+            status: Status::Refused,
+            refusal,
+        }
+    }
+
+    /// A read that got no answer.
+    pub(super) fn read(missed: &Missed, about: &About) -> Self {
+        let refusal = match missed {
+            // It only reads: whatever became of it, it may be asked again.
+            Missed::Session(session::Error::NoAnswer(what)) => Refusal::because(Code::SessionLost, what, about),
+            missed => missed.refusal(about),
+        };
+        let status = match missed {
+            // The target could not read the line, or nothing of it was sent.
+            Missed::Session(session::Error::LineRefused(_) | session::Error::NotSent(_)) => Status::Refused,
+            Missed::Session(session::Error::NoAnswer(_)) => Status::Failed,
+            Missed::Session(_) | Missed::Forged(_) => Status::Unknown,
+        };
+        Self { status, refusal }
+    }
+
+    /// A change that the target does not have, and that expired: it never ran, and never will.
+    pub(super) fn never_ran(about: &About) -> Self {
+        let detail = "the target never ran it, and never will";
+        Self {
+            status: Status::Failed,
+            refusal: Refusal::because(Code::RequestExpired, detail, about),
+        }
+    }
+
+    /// A change of which nobody here knows.
+    pub(super) fn unknown(refusal: Refusal) -> Self {
+        Self {
+            status: Status::Unknown,
+            refusal,
+        }
     }
 }
 
 /// The target's no. Its words are its own; the Code's text is ours.
-pub(super) fn refusal(verified: Verified, certificate_refused: Option<Code>, about: &About) -> Refusal {
+pub(super) fn refusal(verified: Verified, about: &About) -> Refusal {
     let outcome = verified.outcome;
     let mut code = outcome.code.unwrap_or(Code::ProtocolError);
     // It refuses because it has no certificate; why it has none it said about that line.
     if matches!(code, Code::CertificateMissing | Code::ActionCertificateMissing) {
-        code = certificate_refused.unwrap_or(code);
+        code = verified.certificate_refused.unwrap_or(code);
     }
     let refusal = Refusal::by(RefusedBy::Target, code, format!("failed to {}", code.text()), about);
     Refusal {
@@ -74,19 +146,60 @@ pub(super) fn refusal(verified: Verified, certificate_refused: Option<Code>, abo
     }
 }
 
+/// What one more question about a change has told.
+pub(super) enum Word {
+    /// What became of it.
+    Told(Box<Verified>),
+    /// The target does not have it, and takes it no more.
+    NeverRan,
+    /// Nothing that lasts: it is under way, or nobody could say. Why.
+    Nothing(String),
+    /// Nothing at all: the question never left. Why.
+    Unsent(String),
+    /// The target does not have it, and would still take it. In its words.
+    NotYet(String),
+    /// These bytes were refused now. That says nothing about those that went before. Why.
+    Refused(String),
+}
+
+/// Reads the answer to a question that is not the first about its request. `over`: by the target's own clock it takes the
+/// request no more.
+pub(super) fn word(answer: Result<Verified, Missed>, over: bool, about: &About) -> Word {
+    let verified = match answer {
+        Ok(verified) => verified,
+        Err(missed) => {
+            let why = missed.why(about);
+            return match missed {
+                Missed::Session(session::Error::LineRefused(Code::UnknownRequest)) if over => Word::NeverRan,
+                Missed::Session(session::Error::LineRefused(Code::UnknownRequest)) => Word::NotYet(why),
+                Missed::Session(session::Error::NotSent(_)) => Word::Unsent(why),
+                Missed::Session(_) | Missed::Forged(_) => Word::Nothing(why),
+            };
+        }
+    };
+    match (verified.outcome.status, verified.outcome.code) {
+        (Status::Refused, Some(Code::RequestExpired)) => Word::NeverRan,
+        (Status::Refused, Some(Code::InProgress)) => Word::Nothing(refusal(verified, about).message),
+        (Status::Refused, _) => Word::Refused(refusal(verified, about).message),
+        _ => Word::Told(Box::new(verified)),
+    }
+}
+
 /// What the caller gets.
-pub(super) fn done(verified: Verified, task: TaskId, request: RequestId, act: Act) -> Done {
+pub(super) fn done(verified: Verified, subject: Subject, risk: Risk) -> Done {
     let Verified {
         outcome,
         output,
         stderr,
+        ..
     } = verified;
     let truncated = |stream: Option<&Stream>| stream.is_some_and(|stream| stream.truncated);
     Done {
-        task,
-        request,
-        target: act.target,
-        action: act.action,
+        task: subject.task,
+        request: subject.request,
+        target: subject.target,
+        action: subject.action,
+        risk,
         status: outcome.status,
         code: outcome.code,
         exit_code: outcome.exit_code,
@@ -95,6 +208,7 @@ pub(super) fn done(verified: Verified, task: TaskId, request: RequestId, act: Ac
         output_bytes: outcome.output.as_ref().map_or(0, |stream| stream.bytes),
         encoding: outcome.output.as_ref().map_or(Encoding::Text, |stream| stream.encoding),
         manifest_differs: outcome.manifest_differs,
+        replayed: outcome.replayed,
         record: outcome.head.map(|head| head.seq),
         output,
         stderr,

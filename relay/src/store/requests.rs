@@ -105,6 +105,16 @@ pub(super) fn settle(change: &Connection, end: &End) -> Result<(), Error> {
     Ok(())
 }
 
+/// Settles what is unknown and will be.
+pub(super) fn give_up(change: &Connection, task: &TaskId, request: &RequestId) -> Result<(), Error> {
+    change
+        .prepare_cached(
+            "UPDATE request SET phase = 'settled', payload = NULL WHERE task = ?1 AND id = ?2 AND status IS NOT NULL",
+        )?
+        .execute(params![task.as_str(), request.as_str()])?;
+    Ok(())
+}
+
 /// Settles what has been unknown for so long that nobody can be asked.
 pub(super) fn forget(change: &Transaction<'_>, now: u64) -> Result<(), Error> {
     change

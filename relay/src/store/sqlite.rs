@@ -234,6 +234,11 @@ impl Store for Sqlite {
         })
     }
 
+    fn give_up(&self, task: &TaskId, request: &RequestId) -> Answer<'_, ()> {
+        let (task, request) = (task.clone(), request.clone());
+        self.ask(move |kept| requests::give_up(&kept.connection, &task, &request))
+    }
+
     fn requests(&self, task: &TaskId) -> Answer<'_, Vec<Request>> {
         let task = task.clone();
         self.ask(move |kept| requests::of_task(&kept.connection, &task))

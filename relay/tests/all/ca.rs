@@ -1,17 +1,20 @@
 //! A CA of a few lines: mints what it is asked for, or says no, and counts.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use grpc::v1::ca_server::{Ca, CaServer};
-use grpc::v1::{DescribeReply, DescribeRequest, OpenTaskRequest, RenewTaskRequest, TaskCertificate};
+use grpc::v1::{
+    ActionCertificate, AuthorizeActionRequest, DescribeReply, DescribeRequest, OpenTaskRequest, RenewTaskRequest,
+    TaskCertificate,
+};
 use openssh::key::{PublicKey, SigningKey};
 use ssh_key::certificate::{Builder, CertType};
 use tokio::net::UnixListener;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
-use wire::Code;
+use wire::{Code, Payload};
 
 pub(crate) struct Facts {
     pub(crate) key: SigningKey,
@@ -24,8 +27,14 @@ pub(crate) struct Facts {
     pub(crate) no_renewal: AtomicBool,
     /// How long it takes to open a task, in milliseconds.
     pub(crate) slow_ms: AtomicU64,
+    /// The actions that task certificates cover.
+    pub(crate) covers: Mutex<Vec<&'static str>>,
+    /// How many approvals each request needs.
+    pub(crate) approvals: AtomicU32,
     pub(crate) opened: AtomicUsize,
     pub(crate) renewed: AtomicUsize,
+    /// The requests that were authorized, as they came.
+    pub(crate) authorized: Mutex<Vec<String>>,
 }
 
 impl Facts {
@@ -38,8 +47,11 @@ impl Facts {
             says_no: Mutex::new(None),
             no_renewal: AtomicBool::new(false),
             slow_ms: AtomicU64::new(0),
+            covers: Mutex::new(vec!["check_health", "read_file", "tail_log"]),
+            approvals: AtomicU32::new(0),
             opened: AtomicUsize::new(0),
             renewed: AtomicUsize::new(0),
+            authorized: Mutex::default(),
         })
     }
 }
@@ -57,13 +69,13 @@ pub(crate) fn serve(socket: &Path, facts: Arc<Facts>) {
     );
 }
 
-/// A task certificate, in OpenSSH's text form.
-pub(crate) fn certificate(ca: &SigningKey, task: &str, target: &str, key: &PublicKey, valid: (u64, u64)) -> String {
+/// A certificate for this principal, in OpenSSH's text form.
+pub(crate) fn certificate(ca: &SigningKey, task: &str, principal: &str, key: &PublicKey, valid: (u64, u64)) -> String {
     let mut builder = Builder::new([7; 16], key.key_data(), valid.0, valid.1).unwrap();
     builder.serial(7).unwrap();
     builder.key_id(task).unwrap();
     builder.cert_type(CertType::User).unwrap();
-    builder.valid_principal(target).unwrap();
+    builder.valid_principal(principal).unwrap();
     builder.sign(ca.private()).unwrap().to_openssh().unwrap()
 }
 
@@ -94,7 +106,14 @@ impl FewLines {
             valid_after: after.cast_signed(),
             valid_before: before.cast_signed(),
             receipt_key: self.0.receipt.to_openssh(),
-            actions: Vec::new(),
+            actions: self
+                .0
+                .covers
+                .lock()
+                .unwrap()
+                .iter()
+                .map(|name| (*name).to_owned())
+                .collect(),
             policy: "0".repeat(64),
             opened: now.cast_signed(),
             ends: now.cast_signed() + 28_800,
@@ -131,5 +150,30 @@ impl Ca for FewLines {
             &request.target
         };
         self.mint(&request.task_id, target, &request.public_key)
+    }
+
+    async fn authorize_action(
+        &self,
+        request: Request<AuthorizeActionRequest>,
+    ) -> Result<Response<ActionCertificate>, Status> {
+        let request = request.into_inner();
+        let text = String::from_utf8(request.payload).unwrap();
+        let payload = Payload::parse(text.as_bytes()).unwrap();
+        self.0.authorized.lock().unwrap().push(text);
+        if let Some(code) = *self.0.says_no.lock().unwrap() {
+            return Err(refusal(code, "it says no"));
+        }
+        let now = relay::serve::now();
+        let key = PublicKey::from_openssh(&request.public_key).unwrap();
+        let principal = format!("action/{}", payload.target);
+        let valid = (now - 30, now + 60);
+        Ok(Response::new(ActionCertificate {
+            certificate: certificate(&self.0.key, payload.task_id.as_str(), &principal, &key, valid),
+            valid_after: valid.0.cast_signed(),
+            valid_before: valid.1.cast_signed(),
+            policy: "0".repeat(64),
+            approvals: self.0.approvals.load(Ordering::SeqCst),
+            policies: vec!["all".into()],
+        }))
     }
 }

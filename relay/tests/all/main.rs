@@ -7,6 +7,7 @@
 
 mod binary;
 mod ca;
+mod changes;
 mod client;
 mod deploy;
 mod hosts;

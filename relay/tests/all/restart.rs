@@ -131,7 +131,12 @@ async fn every_request_that_was_under_way_is_in_a_known_state_after_a_restart() 
         ..audit::Draft::new(audit::Event::Outcome)
     };
     world.relay.records.append(end).await.unwrap();
-    let before = world.records().len();
+    // Only these: what is unknown is asked for behind the open door, which opens the task on the target once more.
+    let outcomes = |world: &World| -> Vec<Value> {
+        let records = world.records().into_iter();
+        records.filter(|record| record["event"] == "outcome").collect()
+    };
+    let before = outcomes(&world).len();
     let world = world.restart().await;
     let expected = [
         (1, "failed", "session_lost"),
@@ -151,10 +156,10 @@ async fn every_request_that_was_under_way_is_in_a_known_state_after_a_restart() 
             (&json!(id(number).as_str()), &json!(status), &json!(code))
         );
     }
-    let mut recorded: Vec<_> = world.records()[before..]
+    let mut recorded: Vec<_> = outcomes(&world)[before..]
         .iter()
         .map(|record| {
-            assert_eq!((&record["event"], &record["task_id"]), (&json!("outcome"), &task));
+            assert_eq!(record["task_id"], task);
             let text = |key: &str| record[key].as_str().unwrap().to_owned();
             (text("request_id"), text("status"), text("code"))
         })
@@ -177,10 +182,10 @@ async fn every_request_that_was_under_way_is_in_a_known_state_after_a_restart() 
     let bytes = |number: u32| Some(format!("{{\"number\":{number}}}"));
     let unknown = [(id(3), bytes(3)), (id(4), bytes(4))];
     assert_eq!(asked_for(&world).await, unknown);
-    let before = world.records().len();
+    let before = outcomes(&world).len();
     let world = world.restart().await;
     assert_eq!(asked_for(&world).await, unknown);
-    assert_eq!(world.records().len(), before, "and it is said once");
+    assert_eq!(outcomes(&world).len(), before, "and it is said once");
 }
 
 #[tokio::test]

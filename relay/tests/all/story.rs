@@ -334,15 +334,18 @@ async fn an_outcome_whose_message_is_not_one_short_line_is_not_believed() {
 
 /// REQ-SESSION-19
 #[tokio::test]
-async fn a_session_that_is_lost_is_unknown_and_nothing_is_asked_twice() {
+async fn a_read_whose_session_is_lost_is_said_to_be_that_and_not_asked_twice() {
     let world = World::new(Manner::Leaves).await;
     let mut client = world.client(ALICE).await;
     let (said, _) = client.call("tail_log", tail(json!({ "reason": "why" }))).await;
-    assert_eq!(said["code"], "outcome_unknown");
-    assert!(said["next"].as_str().unwrap().contains("task_status"));
+    assert_eq!(
+        (&said["code"], &said["retryable"]),
+        (&json!("session_lost"), &json!(true))
+    );
+    assert!(said["next"].as_str().unwrap().contains("tail_log"));
     assert_eq!(world.seen.requests.lock().unwrap().len(), 1, "no blind retry");
     let (status, _) = client.call("task_status", json!({ "task_id": said["task_id"] })).await;
-    assert_eq!(status["requests"][0]["status"], "unknown");
+    assert_eq!(status["requests"][0]["status"], "failed");
     assert_eq!(world.events(), ["open", "request", "outcome"]);
 }
 
@@ -359,7 +362,7 @@ async fn closing_a_task_ends_a_call_that_waits() {
     }
     two.call("close_task", json!({ "task_id": task["task_id"] })).await;
     let (said, _) = waiting.await.unwrap();
-    assert_eq!(said["code"], "outcome_unknown", "{said}");
+    assert_eq!(said["code"], "session_lost", "{said}");
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use russh::{Channel, ChannelId};
 use ssh_key::certificate::{Builder, CertType};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use wire::ids::{Digest, Head};
+use wire::ids::{Digest, Head, RequestId};
 use wire::lines::{Answer, RelayLine, TargetLine};
 use wire::{Code, Encoding, Hello, Outcome, Payload, Status, Stream, seal};
 
@@ -30,6 +30,10 @@ pub(crate) enum Manner {
     Mute,
     /// Leaves when a request comes.
     Leaves,
+    /// Leaves when the first request comes, and answers those that follow.
+    LeavesOnce,
+    /// Leaves when the first request comes, and says of so many that follow that it is still at them.
+    IsAtIt(usize),
     /// Signs its Outcomes with another key.
     ForgesOutcomes,
     /// Answers another request.
@@ -91,6 +95,10 @@ pub(crate) struct Seen {
     pub(crate) open: AtomicUsize,
     pub(crate) certificates: AtomicUsize,
     pub(crate) requests: Mutex<Vec<Payload>>,
+    /// Every line, in order, over all connections.
+    pub(crate) lines: Mutex<Vec<RelayLine>>,
+    /// Requests that were asked for by their id.
+    pub(crate) asked_for: Mutex<Vec<RequestId>>,
 }
 
 pub(crate) async fn serve(receipt: SigningKey, manner: Manner, shows: Shows) -> Target {
@@ -209,7 +217,8 @@ impl Facts {
             .into_bytes()
     }
 
-    fn answer(&self, payload: &str) -> String {
+    /// The answer to the how-many-eth request.
+    fn answer(&self, payload: &str, requests: usize) -> String {
         let named = Payload::parse(payload.as_bytes()).unwrap().manifest;
         let mut outcome = Outcome {
             v: 1,
@@ -247,6 +256,9 @@ impl Facts {
                 (outcome.status, outcome.code, outcome.exit_code) =
                     (Status::Refused, Some(Code::CertificateMissing), None);
             }
+            Manner::IsAtIt(times) if requests <= *times + 1 => {
+                (outcome.status, outcome.code, outcome.exit_code) = (Status::Refused, Some(Code::InProgress), None);
+            }
             Manner::AnswersAnother => outcome.request_sha256 = Digest::of(b"another"),
             Manner::ForgesOutcomes => key = &forged,
             Manner::Says(text) => output = Some(text.clone()),
@@ -275,7 +287,9 @@ impl Facts {
 
     /// What is sent back for one line, or that the session ends.
     fn react(&self, number: u64, line: &[u8]) -> Option<String> {
-        match RelayLine::parse(line).unwrap() {
+        let line = RelayLine::parse(line).unwrap();
+        self.seen.lines.lock().unwrap().push(line.clone());
+        match line {
             RelayLine::Certificate(_) => {
                 self.seen.certificates.fetch_add(1, Ordering::SeqCst);
                 match self.manner {
@@ -288,12 +302,19 @@ impl Facts {
             }
             RelayLine::Request(sealed, None) => {
                 let payload = Payload::parse(sealed.payload.as_bytes()).unwrap();
-                self.seen.requests.lock().unwrap().push(payload);
+                let mut requests = self.seen.requests.lock().unwrap();
+                requests.push(payload);
                 match self.manner {
+                    Manner::LeavesOnce | Manner::IsAtIt(_) if requests.len() == 1 => None,
                     Manner::Mute => Some(String::new()),
                     Manner::Leaves => None,
-                    _ => Some(self.answer(&sealed.payload)),
+                    _ => Some(self.answer(&sealed.payload, requests.len())),
                 }
+            }
+            RelayLine::Outcome(id) => {
+                self.seen.asked_for.lock().unwrap().push(id);
+                let code = Code::UnknownRequest;
+                Some(TargetLine::Refused { line: number, code }.to_line())
             }
             other => panic!("{other:?}"),
         }

@@ -51,9 +51,26 @@ pub(crate) const HOST_CA: u8 = 20;
 /// A host certificate as it should be.
 pub(crate) const GOOD: Shows = Shows::Certificate(HOST_CA, "web-1", 3600);
 
+/// A change, and one that people have to approve.
+const CHANGES: [(&str, &str); 2] = [("restart", ""), ("drain", "approvals = 1\napproval_window_s = 600\n")];
+
+/// The shipped actions and [`CHANGES`].
 pub(crate) fn catalogue() -> Catalogue {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../proto/catalogue/actions.d");
-    let (catalogue, faults) = Catalogue::lint(&folder, &[0, nix::unistd::geteuid().as_raw()]);
+    let folder = tempfile::tempdir().unwrap();
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../proto/catalogue/actions.d");
+    for entry in std::fs::read_dir(shipped).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
+    }
+    for (name, more) in CHANGES {
+        let manifest = format!(
+            "name = \"{name}\"\ntitle = \"Restart\"\ndescription = \"Restarts a service.\"\nrisk = \"change\"\n\
+             timeout_ms = 1000\n{more}[args]\nproperties.unit = {{ type = \"string\", maxLength = 64, default = \"shop\" }}\n\
+             [exec]\nprogram = \"/bin/true\"\nargv = [\"{{unit}}\"]\n[sandbox]\nprofile = \"tool\"\n"
+        );
+        std::fs::write(folder.path().join(format!("{name}.toml")), manifest).unwrap();
+    }
+    let (catalogue, faults) = Catalogue::lint(folder.path(), &[0, nix::unistd::geteuid().as_raw()]);
     assert!(faults.is_empty(), "{faults:?}");
     catalogue
 }

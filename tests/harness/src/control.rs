@@ -1,6 +1,7 @@
 //! The control host: CA, relay and the accounts of the people whose clients talk to the relay, in a root of their own.
 
 use std::fs::{self, File};
+use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -29,7 +30,7 @@ pub const CA_SOCKET: &str = "/run/writ-ca/ca.sock";
 
 /// The shipped examples are the configuration: what is documented is what is tested.
 const CA_TOML: &str = include_str!("../../../deploy/ca/ca.toml");
-const POLICY: &str = include_str!("../../../deploy/ca/policy.cedar");
+pub(crate) const POLICY: &str = include_str!("../../../deploy/ca/policy.cedar");
 const RELAY_TOML: &str = include_str!("../../../deploy/relay/relay.toml");
 
 /// CA and relay.
@@ -113,6 +114,23 @@ impl Control {
         let inventory =
             fs::read(self.root.at("var/lib/writ-ca/inventory.toml")).context("the CA keeps no inventory")?;
         self.root.file("etc/writ/inventory.toml", 0o644, inventory)
+    }
+
+    /// Adds an action to the copy of the catalogue that the relay and the CA read when they start.
+    pub(crate) fn add_action(&self, name: &str, manifest: &str) -> Result<()> {
+        self.root
+            .file(&format!("usr/share/writ/actions.d/{name}.toml"), 0o644, manifest)
+    }
+
+    /// Sends the relay to another address for a target, as a network would: its name, keys and inventory stay.
+    pub fn reroute(&mut self, target: &Target, address: SocketAddr) -> Result<()> {
+        let path = "etc/writ/inventory.toml";
+        let inventory = fs::read_to_string(self.root.at(path))?;
+        let rerouted = inventory.replace(&format!("\"{}\"", target.address()), &format!("\"{address}\""));
+        anyhow::ensure!(rerouted != inventory, "{} is not in {inventory}", target.address());
+        self.root.file(path, 0o644, rerouted)?;
+        self.stop_relay();
+        self.start_relay()
     }
 
     /// Starts the CA and waits for its socket.

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use crate::stack::Options;
 use crate::target::Target;
 
 /// The action's name.
@@ -9,6 +10,28 @@ pub const ACTION: &str = "count_effect";
 
 /// Where its lines go, inside a target.
 const FILE: &str = "/tmp/effects";
+
+/// The same action with little time, for tests in which nobody answers.
+pub const QUICK: &str = "count_quickly";
+
+/// A stack in which everybody may call both.
+pub fn options() -> Options {
+    let may =
+        |action: &str| format!("@id(\"{action}\")\npermit (principal, action == Action::\"{action}\", resource);\n");
+    Options {
+        actions: vec![
+            (ACTION, manifest()),
+            (
+                QUICK,
+                manifest()
+                    .replace(ACTION, QUICK)
+                    .replace("timeout_ms = 20000", "timeout_ms = 1000"),
+            ),
+        ],
+        policy: Some([crate::control::POLICY, &may(ACTION), &may(QUICK)].concat()),
+        ..Options::default()
+    }
+}
 
 /// Its manifest. `word` is what is written, `before_ms` and `after_ms` how long it does nothing around that. What it prints
 /// comes last.

@@ -7,6 +7,7 @@
 pub mod bare;
 pub mod changed;
 pub mod control;
+pub mod cut;
 pub mod demo;
 pub mod effects;
 pub mod evidence;

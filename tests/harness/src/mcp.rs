@@ -1,5 +1,6 @@
 //! A small MCP client over pipes, of our own: it knows JSON-RPC and the three methods that a test needs, and judges nothing.
 
+use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -64,24 +65,39 @@ impl McpClient {
 
     /// The answer to the request of this id, passing over everything else.
     pub fn answer(&mut self, id: u64, limit: Duration) -> Result<Value> {
+        let mut answers = self.answers(&[id], limit)?;
+        Ok(answers.remove(0))
+    }
+
+    /// The answers to the requests of these ids, in this order, whichever comes first; passing over everything else.
+    pub fn answers(&mut self, ids: &[u64], limit: Duration) -> Result<Vec<Value>> {
         let end = Instant::now() + limit;
-        loop {
+        let mut found = BTreeMap::new();
+        while found.len() < ids.len() {
             let left = end.saturating_duration_since(Instant::now());
             let Some(line) = self.pipe.raw_line(left)? else {
                 bail!("the server left: {}", self.pipe.errors())
             };
             let message: Value = serde_json::from_slice(&line)?;
-            if message.get("id").and_then(Value::as_u64) != Some(id) {
+            let id = message.get("id").and_then(Value::as_u64);
+            let Some(id) = id.filter(|id| ids.contains(id)) else {
                 continue;
-            }
+            };
             if let Some(error) = message.get("error") {
                 bail!("{error}");
             }
-            return message
-                .get("result")
-                .cloned()
-                .ok_or_else(|| anyhow!("neither a result nor an error: {message}"));
+            let result = message.get("result").cloned();
+            found.insert(
+                id,
+                result.ok_or_else(|| anyhow!("neither a result nor an error: {message}"))?,
+            );
         }
+        Ok(ids.iter().filter_map(|id| found.remove(id)).collect())
+    }
+
+    /// The answers to calls of tools that were sent, in this order.
+    pub fn called(&mut self, ids: &[u64], limit: Duration) -> Result<Vec<Called>> {
+        self.answers(ids, limit)?.iter().map(Called::of).collect()
     }
 
     /// The names of the tools.
@@ -97,11 +113,7 @@ impl McpClient {
     /// Calls a tool.
     pub fn call(&mut self, tool: &str, arguments: Value) -> Result<Called> {
         let result = self.request("tools/call", json!({"name": tool, "arguments": arguments}))?;
-        let is_error = result.get("isError").and_then(Value::as_bool).unwrap_or(false);
-        let Some(value) = result.get("structuredContent").cloned() else {
-            bail!("no structured content in {result}")
-        };
-        Ok(Called { is_error, value })
+        Called::of(&result)
     }
 
     /// Calls a tool that has to answer without an error.
@@ -124,6 +136,14 @@ pub struct Called {
 }
 
 impl Called {
+    fn of(result: &Value) -> Result<Called> {
+        let is_error = result.get("isError").and_then(Value::as_bool).unwrap_or(false);
+        let Some(value) = result.get("structuredContent").cloned() else {
+            bail!("no structured content in {result}")
+        };
+        Ok(Called { is_error, value })
+    }
+
     /// The Code of a refusal or a failure, `none` where there is none.
     pub fn code(&self) -> &str {
         self.value.get("code").and_then(Value::as_str).unwrap_or("none")

@@ -27,6 +27,8 @@ pub struct Options {
     pub task_lifetime_s: u32,
     /// A Cedar policy in place of the shipped one.
     pub policy: Option<String>,
+    /// Actions beyond the shipped ones, by name, in the catalogue of every tier.
+    pub actions: Vec<(&'static str, String)>,
     /// What each target's `target.toml` has beyond the shipped example: probes.
     pub probes: String,
     /// Size of a disk of its own under each tier's log, in KiB; none: the root's.
@@ -39,6 +41,7 @@ impl Default for Options {
             targets: vec!["web-1", "web-2"],
             task_lifetime_s: 300,
             policy: None,
+            actions: Vec::new(),
             probes: String::new(),
             log_disk_kib: None,
         }
@@ -72,8 +75,14 @@ impl Stack {
             folder,
             logins,
         };
+        for (name, manifest) in &options.actions {
+            stack.control.add_action(name, manifest)?;
+        }
         for name in &options.targets {
             let target = stack.new_target(name, Accounts::Given)?;
+            for (name, manifest) in &options.actions {
+                target.add_action(name, manifest)?;
+            }
             target.add_probes(&options.probes)?;
             if let Some(kib) = options.log_disk_kib {
                 target.root().small_disk(LOG, kib)?;

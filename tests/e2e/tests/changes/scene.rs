@@ -1,0 +1,152 @@
+//! A stack in which effects are counted, a wire to its target that breaks when it is told to, and what an answer has to be.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use harness::cut::Wire;
+use harness::evidence::Evidence;
+use harness::mcp::Called;
+use harness::{ALICE, McpClient, Options, Stack, Target, effects, records};
+use serde_json::{Value, json};
+
+pub(crate) const WEB: &str = "web-1";
+
+pub(crate) struct Scene {
+    pub(crate) stack: Stack,
+    pub(crate) wire: Wire,
+}
+
+/// What an answer claims about the effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Claim {
+    Done,
+    NeverDone,
+    Unknown,
+}
+
+impl Scene {
+    pub(crate) fn new() -> Scene {
+        let options = Options {
+            targets: vec![WEB],
+            ..effects::options()
+        };
+        let mut stack = Stack::start(&options).unwrap();
+        let wire = Wire::to(stack.target(WEB).unwrap().address()).unwrap();
+        let Stack { control, targets, .. } = &mut stack;
+        control.reroute(&targets[0], wire.address()).unwrap();
+        Scene { stack, wire }
+    }
+
+    pub(crate) fn client(&self) -> McpClient {
+        self.stack.client(ALICE).unwrap()
+    }
+
+    pub(crate) fn target(&self) -> &Target {
+        self.stack.target(WEB).unwrap()
+    }
+
+    pub(crate) fn effects(&self, word: &str) -> usize {
+        effects::count(self.target(), word).unwrap()
+    }
+
+    /// Checks an answer against what was done until now, and against everything that a client may make of it.
+    pub(crate) fn judge(&self, called: &Called, word: &str) -> Claim {
+        let (claim, effects) = (claim(called), self.effects(word));
+        let fits = match claim {
+            Claim::Done => effects == 1,
+            Claim::NeverDone => effects == 0,
+            Claim::Unknown => effects <= 1,
+        };
+        assert!(fits, "{effects} effects of {word}, and the answer was {}", called.value);
+        if claim == Claim::Unknown {
+            let next = called.value["next"].as_str().unwrap();
+            assert_eq!(called.value["retryable"], false, "{}", called.value);
+            assert!(next.contains("task_status") && next.contains("only reads"), "{next}");
+        }
+        claim
+    }
+
+    /// What holds of all logs, whatever happened: each request that was recorded has an end that stands, no request was run
+    /// twice, and what is said to be done is on record where it was done.
+    pub(crate) fn books(&self) {
+        let relay = self.stack.control.records_relay().unwrap();
+        let target = self.target().records().unwrap();
+        let ends = ends(&relay);
+        let mut intents: BTreeMap<String, usize> = BTreeMap::new();
+        for record in target.iter().filter(|record| records::is(record, "intent")) {
+            *intents.entry(id(record)).or_default() += 1;
+        }
+        let ok = ends_in(&target, "result", "ok");
+        for record in relay.iter().filter(|record| records::is(record, "request")) {
+            let id = id(record);
+            let end = ends.get(&id).unwrap_or_else(|| panic!("{record} has no end"));
+            let ran = intents.remove(&id).unwrap_or_default();
+            match end.as_str() {
+                "ok" => assert!(ran == 1 && ok.contains(&id), "{record}"),
+                "refused" => assert_eq!(ran, 0, "{record}"),
+                _ => assert!(ran <= 1, "{record}"),
+            }
+        }
+        assert!(
+            intents.is_empty(),
+            "requests that the relay has no record of: {intents:?}"
+        );
+        let said = Evidence::copy(&self.stack, &format!("after-{}", words()))
+            .unwrap()
+            .verify()
+            .unwrap();
+        assert_eq!(said.exit, 0, "{:?}", said.faults());
+    }
+}
+
+/// What an answer says of the effect.
+pub(crate) fn claim(called: &Called) -> Claim {
+    match (called.is_error, called.code(), called.value["status"].as_str()) {
+        (false, _, Some("ok")) => Claim::Done,
+        (true, "outcome_unknown", _) => Claim::Unknown,
+        (true, _, None) => Claim::NeverDone,
+        _ => panic!("neither done, nor not done, nor unknown: {}", called.value),
+    }
+}
+
+/// A word that nobody has written yet.
+pub(crate) fn words() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    format!("w{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// The arguments of a call that counts an effect.
+pub(crate) fn count(task: &Value, action: &str, args: Value) -> Value {
+    json!({ "action": action, "target": WEB, "task_id": task, "args": args })
+}
+
+/// A new task of its own.
+pub(crate) fn task(client: &mut McpClient) -> Value {
+    let opened = client
+        .call_ok("open_task", json!({ "reason": "a test", "targets": [WEB] }))
+        .unwrap();
+    opened["task_id"].clone()
+}
+
+/// What became of a task's requests, as its owner sees them.
+pub(crate) fn requests(client: &mut McpClient, task: &Value) -> Vec<Value> {
+    let status = client.call_ok("task_status", json!({ "task_id": task })).unwrap();
+    status["requests"].as_array().unwrap().clone()
+}
+
+fn id(record: &Value) -> String {
+    records::of(record, "request_id").unwrap_or_default().to_owned()
+}
+
+/// The newest end of each request.
+fn ends(relay: &[Value]) -> BTreeMap<String, String> {
+    let outcomes = relay.iter().filter(|record| records::is(record, "outcome"));
+    outcomes
+        .map(|record| (id(record), records::of(record, "status").unwrap_or_default().to_owned()))
+        .collect()
+}
+
+fn ends_in(log: &[Value], event: &str, status: &str) -> Vec<String> {
+    let fits = |record: &&Value| records::is(record, event) && records::of(record, "status") == Some(status);
+    log.iter().filter(fits).map(id).collect()
+}
