@@ -77,6 +77,7 @@ BENCH_STACK := $(OUT)/stack-release
 bench: setup ## figures against their goals, into target/bench/results.jsonl (BENCH=executor: that one)
 	@$(MAKE) --no-print-directory build PROFILE=release HARNESS_BIN=$(BENCH_STACK)
 	@$(CARGO) build --quiet --release -p writ-bench
+	@tests/bench/peers/install $(OUT)/peers
 	@walls=$$(RUSTFLAGS='$(AGENT_FLAGS)' $(CARGO) test --quiet --profile agent --target $(AGENT_TARGET) -p agent-exec --lib \
 	    --no-run --message-format json-render-diagnostics | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p') && \
 	    install -m 755 "$$walls" $(BENCH_STACK)/walls-bench

@@ -18,15 +18,9 @@ use crate::disk::OnDisk;
 use crate::report::{Better, Report, Row};
 use crate::sample::{Run, Samples, alternate};
 use crate::session::{Order, Timed, served};
+use crate::site::{FILE, LINE_BYTES, LINES, TAIL_BYTES, WEB, write_log};
 
 const NAME: &str = "executor";
-const WEB: &str = "web-1";
-
-/// The log that is asked for: its last 200 lines are 20,000 bytes.
-const FILE: &str = "/var/log/shop/bench.log";
-const LINE_BYTES: u64 = 100;
-const LINES: u32 = 200;
-const TAIL_BYTES: u64 = LINE_BYTES * LINES as u64;
 /// What one read asks for at most.
 const READ_BYTES: u64 = 256 * 1024;
 
@@ -46,10 +40,7 @@ pub fn run(report: &mut Report) -> Result<()> {
         ..Options::default()
     })?;
     let target = stack.target(WEB)?;
-    let log: String = (0..READ_BYTES / LINE_BYTES + 1)
-        .map(|n| format!("{n:09} {}\n", "a request that was served ".repeat(4).split_at(89).0))
-        .collect();
-    target.root().file(FILE, 0o644, log)?;
+    write_log(&stack, READ_BYTES / LINE_BYTES + 1)?;
     let disk = OnDisk::put(target.root(), LOG, &report.folder().join("disk"))?;
     report.add(size(&stack)?)?;
     for row in through_sshd(&stack)? {

@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, ensure};
 use bench::report::Report;
-use bench::{BENCHES, Bench, machine, session};
+use bench::{BENCHES, Bench, machine, net, session};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -31,6 +31,7 @@ fn run(folder: &Path, names: &[&str]) -> Result<()> {
         let known = BENCHES.map(|(known, _)| known);
         ensure!(known.contains(name), "no bench {name}: there are {}", known.join(", "));
     }
+    net::own_loopback()?;
     let mut report = Report::new(folder)?;
     let mut failed = Vec::new();
     for bench in BENCHES {

@@ -102,20 +102,29 @@ impl Row {
 pub struct Report {
     folder: PathBuf,
     rows: Vec<Row>,
+    absent: Vec<String>,
 }
 
 impl Report {
     /// A report into this folder, which is made where it is missing.
     pub fn new(folder: &Path) -> Result<Report> {
         fs::create_dir_all(folder).with_context(|| format!("failed to make {}", folder.display()))?;
-        let (folder, rows) = (folder.to_owned(), Vec::new());
-        Ok(Report { folder, rows })
+        Ok(Report {
+            folder: folder.to_owned(),
+            rows: Vec::new(),
+            absent: Vec::new(),
+        })
     }
 
     /// The folder, on a real disk.
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// Says in the table that a peer has no rows, and why.
+    pub fn absent(&mut self, name: &str, peer: &str, why: &anyhow::Error) {
+        self.absent.push(format!("{name}: no rows against {peer}: {why:#}"));
     }
 
     /// Takes a row. One whose check was lost is an error that says what was wrong with its runs.
@@ -198,6 +207,9 @@ impl Report {
                     figure(p99, row.unit)
                 ));
             }
+        }
+        for absent in &self.absent {
+            text.push_str(&format!("{absent}\n"));
         }
         text
     }
@@ -327,6 +339,9 @@ mod tests {
         assert_eq!(lines(&folder, "steps.jsonl").len(), 3);
         assert_eq!(report.missed(), (2, 1));
         let table = report.table();
+        report.absent("one", "another peer", &anyhow::anyhow!("not installed"));
+        let last = "one: no rows against another peer: not installed\n";
+        assert!(report.table().ends_with(last));
         assert!(table.contains("MISSED") && table.contains("a peer 4.000 ms"), "{table}");
         fs::remove_dir_all(&folder).unwrap();
     }

@@ -62,6 +62,17 @@ impl Run {
         }
     }
 
+    /// Its figure.
+    #[must_use]
+    pub fn value(&self) -> f64 {
+        self.value
+    }
+
+    /// What the look at it said.
+    pub fn check(&self) -> Result<(), String> {
+        self.check.clone()
+    }
+
     /// Adds a part of it, or something else that was seen with it.
     pub fn step(mut self, name: &'static str, value: f64) -> Run {
         self.steps.push((name, value));
@@ -91,6 +102,15 @@ impl Samples {
     pub fn add_part(&mut self, name: &str, part: Samples) {
         self.steps.entry(name.to_owned()).or_default().extend(part.values);
         self.faults.extend(part.faults);
+    }
+
+    /// The same without the parts, for a second row of the same runs.
+    #[must_use]
+    pub fn bare(&self) -> Samples {
+        Samples {
+            steps: BTreeMap::new(),
+            ..self.clone()
+        }
     }
 
     /// The raw figures, in the order in which they were taken.
@@ -137,8 +157,20 @@ pub type Side<'a> = &'a mut dyn FnMut() -> Result<Run>;
 /// rounds warm caches up: they are looked at like all others and their figures are not kept.
 pub fn alternate<const N: usize>(warm_up: usize, rounds: usize, mut sides: [Side<'_>; N]) -> Result<[Samples; N]> {
     let mut all: [Samples; N] = std::array::from_fn(|_| Samples::default());
+    take_turns(warm_up, rounds, &mut sides, &mut all)?;
+    Ok(all)
+}
+
+/// The same for sides whose number is known only when it is known which peers are there.
+pub fn alternate_all(warm_up: usize, rounds: usize, mut sides: Vec<Side<'_>>) -> Result<Vec<Samples>> {
+    let mut all = vec![Samples::default(); sides.len()];
+    take_turns(warm_up, rounds, &mut sides, &mut all)?;
+    Ok(all)
+}
+
+fn take_turns(warm_up: usize, rounds: usize, sides: &mut [Side<'_>], all: &mut [Samples]) -> Result<()> {
     for round in 0..warm_up + rounds {
-        for (side, samples) in sides.iter_mut().zip(&mut all) {
+        for (side, samples) in sides.iter_mut().zip(&mut *all) {
             let run = side()?;
             if round >= warm_up {
                 samples.take(run);
@@ -147,7 +179,7 @@ pub fn alternate<const N: usize>(warm_up: usize, rounds: usize, mut sides: [Side
             }
         }
     }
-    Ok(all)
+    Ok(())
 }
 
 #[cfg(test)]

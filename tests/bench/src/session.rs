@@ -22,7 +22,7 @@ use serde_json::{Map, Value, json};
 use crate::sample::{End, Run, Samples, alternate};
 
 /// What the shipped actions run, inside a target.
-const INSPECT: &str = "/usr/libexec/writ/inspect";
+pub const INSPECT: &str = "/usr/libexec/writ/inspect";
 
 /// How many requests a timed session gets: the first pays for what the later ones find done.
 const REQUESTS: usize = 3;
@@ -184,7 +184,7 @@ fn program(order: &Order) -> Result<Run> {
 }
 
 /// From its start to its end, everything it wrote read.
-fn ended(mut command: Command, wanted: End) -> Result<Run> {
+pub fn ended(mut command: Command, wanted: End) -> Result<Run> {
     command.stdout(Stdio::piped()).stderr(Stdio::null());
     let begun = Instant::now();
     let mut child: Child = command.spawn()?;
@@ -198,20 +198,23 @@ fn ended(mut command: Command, wanted: End) -> Result<Run> {
     Ok(Run::new(took, End { bytes, exit }.is(wanted)))
 }
 
-/// The login shell with the ForceCommand, and the environment of a session (sshd(8), "Login process").
+/// The environment of a session (sshd(8), "Login process"), but for the file with sshd's word on the login.
+pub const ENVIRONMENT: [(&str, &str); 9] = [
+    ("USER", "agent-runner"),
+    ("LOGNAME", "agent-runner"),
+    ("HOME", "/"),
+    ("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/games"),
+    ("SHELL", AGENT_EXEC),
+    ("LANG", "C"),
+    ("SSH_CLIENT", "127.0.0.1 50000 22"),
+    ("SSH_CONNECTION", "127.0.0.1 50000 127.0.0.1 22"),
+    ("SSH_ORIGINAL_COMMAND", EXEC),
+];
+
+/// The login shell with the ForceCommand, in that environment.
 fn as_sshd_starts_it(order: &Order) -> Command {
     let mut command = Command::new(AGENT_EXEC);
-    command.args(["-c", AGENT_EXEC]).env_clear().envs([
-        ("USER", "agent-runner"),
-        ("LOGNAME", "agent-runner"),
-        ("HOME", "/"),
-        ("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/games"),
-        ("SHELL", AGENT_EXEC),
-        ("LANG", "C"),
-        ("SSH_CLIENT", "127.0.0.1 50000 22"),
-        ("SSH_CONNECTION", "127.0.0.1 50000 127.0.0.1 22"),
-        ("SSH_ORIGINAL_COMMAND", EXEC),
-    ]);
+    command.args(["-c", AGENT_EXEC]).env_clear().envs(ENVIRONMENT);
     command.env("SSH_USER_AUTH", Path::new(&order.auth_file));
     command
 }
@@ -242,6 +245,7 @@ fn lines(from: &mut PipeReader, wanted: usize, begun: Instant) -> Result<Vec<(f6
         .collect()
 }
 
-fn ms(since: Instant) -> f64 {
+/// How long ago that was, in ms.
+pub fn ms(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1000.0
 }
