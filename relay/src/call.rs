@@ -162,6 +162,8 @@ pub struct Done {
     pub encoding: Encoding,
     /// Whether the target's manifest is another than the relay's copy.
     pub manifest_differs: bool,
+    /// Seconds that were waited because clocks differ: the certificate was not valid yet.
+    pub waited_s: u64,
     /// Whether the target had carried it out when it was asked once more.
     pub replayed: bool,
     /// The number of the target's record.

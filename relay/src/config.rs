@@ -6,11 +6,16 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::ops::RangeInclusive;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use toml::{Table, Value};
 use wire::ids::{Digest, PersonName, RelayName};
+
+use crate::seats;
+use crate::session::Bounds;
 
 /// Where the configuration is when nobody says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/writ/relay.toml";
@@ -37,6 +42,10 @@ pub struct Config {
     pub inventory: PathBuf,
     /// The relay's copy of the catalogue.
     pub catalogue_dir: PathBuf,
+    /// What a connection may have, and how long it is kept.
+    pub bounds: Bounds,
+    /// Most connections at a time, of all tasks together.
+    pub connections: usize,
     /// Which uid is which person. Each uid once.
     pub persons: Vec<(u32, PersonName)>,
     /// SHA-256 of the file's bytes.
@@ -86,6 +95,18 @@ impl Config {
         let state_dir = fields.path("state_dir");
         let inventory = fields.path("inventory");
         let catalogue_dir = fields.path("catalogue_dir");
+        let idle_s = fields.number(
+            "connection_idle_s",
+            10..=28_800,
+            seats::BOUNDS.connection_idle.as_secs(),
+        );
+        let channels = fields.number("channels_max", 1..=32, seats::BOUNDS.channels as u64);
+        let connections = fields.number("connections_max", 1..=4096, seats::CONNECTIONS as u64);
+        let bounds = Bounds {
+            channels: usize::try_from(channels).unwrap_or(seats::BOUNDS.channels),
+            connection_idle: Duration::from_secs(idle_s),
+            ..seats::BOUNDS
+        };
         let persons = persons(&mut fields);
         let faults = fields.finish();
         match (name, socket, ca_socket, log_dir, state_dir, inventory, catalogue_dir) {
@@ -105,6 +126,8 @@ impl Config {
                 state_dir,
                 inventory,
                 catalogue_dir,
+                bounds,
+                connections: usize::try_from(connections).unwrap_or(seats::CONNECTIONS),
                 persons,
                 digest: Digest::of(bytes),
             }),
@@ -235,6 +258,22 @@ impl Fields {
         }
     }
 
+    /// A whole number that may be left out.
+    fn number(&mut self, key: &str, range: RangeInclusive<u64>, default: u64) -> u64 {
+        let number = match self.table.remove(key) {
+            None => return default,
+            Some(Value::Integer(number)) => u64::try_from(number).ok(),
+            Some(_) => None,
+        };
+        number.filter(|number| range.contains(number)).unwrap_or_else(|| {
+            self.fault(
+                key,
+                format_args!("must be a number from {} to {}", range.start(), range.end()),
+            );
+            default
+        })
+    }
+
     fn parsed<T: std::str::FromStr>(&mut self, key: &str) -> Option<T>
     where
         T::Err: std::fmt::Display,
@@ -319,6 +358,8 @@ mod tests {
         assert_eq!(config.socket, Path::new(DEFAULT_SOCKET));
         assert_eq!(config.ca_socket, Path::new("/run/writ-ca/ca.sock"));
         assert_eq!(config.persons.len(), 1);
+        assert_eq!((config.bounds.channels, config.connections), (8, 512));
+        assert_eq!(config.bounds.connection_idle, Duration::from_secs(300));
         assert_eq!(config.digest, Digest::of(EXAMPLE.as_bytes()));
     }
 
@@ -329,6 +370,9 @@ mod tests {
             socket = "relay.sock"
             ca = "https://secret.example"
             log_dir = 7
+            channels_max = 0
+            connections_max = "many"
+            connection_idle_s = -1
             surprise = "hunter2"
             [[person]]
             uid = 0
@@ -348,6 +392,9 @@ mod tests {
             "state_dir:",
             "inventory:",
             "catalogue_dir:",
+            "channels_max:",
+            "connections_max:",
+            "connection_idle_s:",
             "surprise:",
             "person[0].uid:",
             "person[1].name:",

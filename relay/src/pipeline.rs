@@ -129,6 +129,7 @@ impl Relay {
         asked.about.task = Some(task.id.clone());
         let seat = self.seat(&task, &asked.act.target, &asked.about).await?;
         let (session, issued) = self.session(&seat, &asked.about).await?;
+        let waited_s = session.waited_s();
         let built = self.build(requester, &task, &issued, asked).await?;
         let recorded = self.record_request(requester, &task, built).await?;
         let told = match self.permitted(&seat, &issued, &recorded).await {
@@ -138,7 +139,8 @@ impl Relay {
             }
             Err(refusal) => Err(refusal),
         };
-        self.conclude(&task, recorded, told).await
+        let done = self.conclude(&task, recorded, told).await?;
+        Ok(Done { waited_s, ..done })
     }
 
     /// The action is in the catalogue, its arguments fit, the target is in the inventory.

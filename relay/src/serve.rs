@@ -98,7 +98,7 @@ fn build(loaded: check::Loaded) -> Result<Arc<Relay>, Error> {
         people: People::new(config.persons.iter().cloned()),
         records: Records::open(&config.log_dir, &config.log_lock(), &config.name)?,
         issuer: Issuer::new(&config.ca_socket),
-        seats: Seats::default(),
+        seats: Seats::new(config.bounds, config.connections),
         busy: Relay::places(),
         name: config.name,
         config: config.digest,

@@ -14,6 +14,7 @@ mod places;
 mod quick;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use openssh::key::{PublicKey, SigningKey};
@@ -133,7 +134,8 @@ struct Far {
 pub struct Connection {
     places: Arc<Places>,
     ahead_s: i64,
-    waited: Duration,
+    /// Seconds that were waited for the certificate, until the session of a call has them.
+    waited_s: AtomicU64,
 }
 
 impl Connection {
@@ -144,12 +146,12 @@ impl Connection {
     /// # Errors
     /// Any [`Error`] that speaks of the connection, the host, the login or the hello.
     pub async fn open(login: &Login<'_>, bounds: Bounds, room: OwnedSemaphorePermit) -> Result<Self, Error> {
-        let open::Opened { places, hold, waited } = open::open(login, bounds, room).await?;
-        tokio::spawn(Arc::clone(&places).keep(hold));
+        let open::Opened { places, hold, waited } = open::open(login, bounds).await?;
+        tokio::spawn(Arc::clone(&places).keep(hold, room));
         Ok(Self {
             ahead_s: places.ahead_s(),
             places,
-            waited,
+            waited_s: AtomicU64::new(waited.as_secs()),
         })
     }
 
@@ -163,6 +165,7 @@ impl Connection {
         Ok(Session {
             channel: Arc::clone(&place.channel),
             places: Arc::clone(&self.places),
+            waited_s: self.waited_s.swap(0, Ordering::Relaxed),
             place: Some(place),
         })
     }
@@ -189,12 +192,6 @@ impl Connection {
     #[must_use]
     pub fn ahead_s(&self) -> i64 {
         self.ahead_s
-    }
-
-    /// How long the certificate's validity had to be waited for.
-    #[must_use]
-    pub fn waited(&self) -> Duration {
-        self.waited
     }
 
     /// Gives no more sessions. The connection ends when those in use have ended.
@@ -224,6 +221,7 @@ impl std::fmt::Debug for Connection {
 pub struct Session {
     channel: Arc<Channel>,
     places: Arc<Places>,
+    waited_s: u64,
     /// `Some` until it is dropped.
     place: Option<Place>,
 }
@@ -238,6 +236,12 @@ impl Session {
     pub async fn ask(&self, lines: &[RelayLine], patience: Duration) -> Result<Answer, Error> {
         let certificate = self.places.certificate();
         self.channel.ask(&certificate, lines, patience).await
+    }
+
+    /// How many seconds its call waited for the certificate to become valid.
+    #[must_use]
+    pub fn waited_s(&self) -> u64 {
+        self.waited_s
     }
 
     /// How many seconds the target's clock was ahead of ours when the session began.

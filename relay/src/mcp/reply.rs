@@ -178,6 +178,11 @@ fn done(act: &Done) -> Value {
         "manifest_differs",
         act.manifest_differs.then_some(Value::Bool(true)),
     );
+    put(
+        &mut content,
+        "waited_for_clocks_s",
+        (act.waited_s > 0).then(|| Value::from(act.waited_s)),
+    );
     put(&mut content, "replayed", act.replayed.then_some(Value::Bool(true)));
     if let Some(code) = act.code {
         let about = About {
@@ -264,7 +269,8 @@ pub(super) fn schema(tool: &str) -> JsonObject {
                 "status": { "enum": ["ok", "failed", "refused", "timed_out", "unknown"] },
                 "exit_code": number, "duration_ms": number, "truncated": { "type": "boolean" },
                 "output_bytes": number, "encoding": { "enum": ["text", "base64"] },
-                "manifest_differs": { "type": "boolean" }, "replayed": { "type": "boolean" }, "record": number, "untrusted": untrusted,
+                "manifest_differs": { "type": "boolean" }, "replayed": { "type": "boolean" }, "waited_for_clocks_s": number,
+                "record": number, "untrusted": untrusted,
             }),
             vec![
                 "task_id",
@@ -326,6 +332,7 @@ mod tests {
             output_bytes: 4,
             encoding: Encoding::Text,
             manifest_differs: false,
+            waited_s: 2,
             replayed: false,
             record: Some(7),
             output: said.to_owned(),

@@ -208,6 +208,7 @@ pub(super) fn done(verified: Verified, subject: Subject, risk: Risk) -> Done {
         output_bytes: outcome.output.as_ref().map_or(0, |stream| stream.bytes),
         encoding: outcome.output.as_ref().map_or(Encoding::Text, |stream| stream.encoding),
         manifest_differs: outcome.manifest_differs,
+        waited_s: 0,
         replayed: outcome.replayed,
         record: outcome.head.map(|head| head.seq),
         output,

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use openssh::certificate;
 use rand::TryRng as _;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep, timeout_at};
 use wire::limits::SKEW_S;
 
@@ -30,14 +29,13 @@ pub(super) struct Opened {
 }
 
 /// Connects, verifies the host, logs in, opens the first channel and verifies the hello, within [`OPEN`].
-pub(super) async fn open(login: &Login<'_>, bounds: Bounds, room: OwnedSemaphorePermit) -> Result<Opened, Error> {
+pub(super) async fn open(login: &Login<'_>, bounds: Bounds) -> Result<Opened, Error> {
     let waited = wait_until_valid(login).await?;
     let until = Instant::now() + OPEN;
-    let mut room = room;
     let mut pause = PAUSE;
     let mut tries = 1;
     loop {
-        let (error, again) = match timeout_at(until, attempt(login, bounds, room)).await {
+        let (error, after) = match timeout_at(until, attempt(login, bounds)).await {
             Ok(Ok((places, hold))) => return Ok(Opened { places, hold, waited }),
             Ok(Err(failed)) => failed,
             Err(_) => {
@@ -46,21 +44,25 @@ pub(super) async fn open(login: &Login<'_>, bounds: Bounds, room: OwnedSemaphore
             }
         };
         let wait = jittered(pause);
-        let Some(back) = again.filter(|_| tries < TRIES && Instant::now() + wait < until) else {
+        if after == After::Over || tries == TRIES || Instant::now() + wait >= until {
             return Err(error);
-        };
+        }
         tracing::info!(target_name = %login.host.name, task = %login.task, %error, tries, ?wait, "connecting again");
         sleep(wait).await;
-        (room, pause, tries) = (back, pause * 2, tries + 1);
+        (pause, tries) = (pause * 2, tries + 1);
     }
 }
 
-/// Tries once. The room comes back where it may be tried again.
-async fn attempt(
-    login: &Login<'_>,
-    bounds: Bounds,
-    room: OwnedSemaphorePermit,
-) -> Result<(Arc<Places>, Hold), (Error, Option<OwnedSemaphorePermit>)> {
+/// What comes after a failure.
+#[derive(PartialEq, Eq)]
+enum After {
+    /// The network failed: it may be tried again.
+    Again,
+    /// Somebody has decided.
+    Over,
+}
+
+async fn attempt(login: &Login<'_>, bounds: Bounds) -> Result<(Arc<Places>, Hold), (Error, After)> {
     let begun = Instant::now();
     let (mut reached, mut verified) = (begun, begun);
     let logged_in = async {
@@ -70,8 +72,8 @@ async fn attempt(
     };
     let (connection, hold) = match logged_in.await {
         Ok(logged_in) => logged_in,
-        Err(error @ Error::Unreachable(_)) => return Err((error, Some(room))),
-        Err(error) => return Err((error, None)),
+        Err(error @ Error::Unreachable(_)) => return Err((error, After::Again)),
+        Err(error) => return Err((error, After::Over)),
     };
     let logged_in = Instant::now();
     let far = Far {
@@ -79,8 +81,8 @@ async fn attempt(
         receipt_key: login.receipt_key.clone(),
         now: login.now,
     };
-    let places = Places::open(connection, far, login.certificate, bounds, room);
-    let places = places.await.map_err(|error| (error, None))?;
+    let places = Places::open(connection, far, login.certificate, bounds);
+    let places = places.await.map_err(|error| (error, After::Over))?;
     tracing::info!(
         target_name = %login.host.name,
         task = %login.task,

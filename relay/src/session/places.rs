@@ -13,6 +13,7 @@ use wire::Code;
 
 use super::channel::{Certificate, Channel};
 use super::dial::LoggedIn;
+use super::quick::Hold;
 use super::{Bounds, Error, Far};
 
 /// Calls that may wait for a place of one connection.
@@ -30,8 +31,6 @@ pub(super) struct Places {
     state: Mutex<State>,
     /// Told when the keeper has to look again.
     changed: Notify,
-    /// One of the connections that the relay may have.
-    _room: OwnedSemaphorePermit,
 }
 
 struct State {
@@ -89,7 +88,6 @@ impl Places {
         far: Far,
         certificate: &str,
         bounds: Bounds,
-        room: OwnedSemaphorePermit,
     ) -> Result<Arc<Self>, Error> {
         let certificate = Certificate {
             number: 1,
@@ -114,7 +112,6 @@ impl Places {
                 over: None,
             }),
             changed: Notify::new(),
-            _room: room,
         }))
     }
 
@@ -294,8 +291,8 @@ impl Places {
         self.changed.notify_one();
     }
 
-    /// Keeps the connection until it is over: closes what nobody uses, and says goodbye.
-    pub(super) async fn keep(self: Arc<Self>, mut hold: super::quick::Hold) {
+    /// Keeps the connection until it is over: closes what nobody uses, says goodbye, and lets the room go.
+    pub(super) async fn keep(self: Arc<Self>, mut hold: Hold, room: OwnedSemaphorePermit) {
         let why = loop {
             let until = match self.look() {
                 Next::End(why) => break why,
@@ -310,6 +307,7 @@ impl Places {
         tracing::debug!(target_name = %self.far.name, %why, "connection over");
         self.end(&why);
         self.connection.leave().await;
+        drop((hold, room));
     }
 
     /// Closes channels that were not used for a while, but never the last, and says when to look again.

@@ -269,3 +269,46 @@ impl tracing_subscriber::fmt::MakeWriter<'_> for Logged {
         self.clone()
     }
 }
+
+/// What docs/adr/0007-key-exchange.md says of the two.
+#[tokio::test]
+#[ignore = "it measures: on a machine that does anything else its figures say nothing"]
+async fn the_key_exchange_that_is_preferred_costs_a_cold_task_next_to_nothing() {
+    use russh::kex;
+    let mut hosts = Vec::new();
+    for name in [kex::MLKEM768X25519_SHA256, kex::CURVE25519] {
+        let only = std::borrow::Cow::Owned(vec![name]);
+        let target = crate::target::serve_with(only, crate::world::key(30), Manner::Mute, Shows::Key).await;
+        let host = relay::session::Host {
+            name: "web-1".parse().unwrap(),
+            address: target.address,
+            trust: relay::session::Trust::Key(target.host_key.public().clone()),
+        };
+        hosts.push((name, host, Vec::new()));
+    }
+    for round in 0..220 {
+        for (_, host, all) in &mut hosts {
+            let begun = Instant::now();
+            relay::session::probe(host, relay::serve::now).await.unwrap();
+            if round >= 20 {
+                all.push(begun.elapsed().as_micros());
+            }
+        }
+    }
+    let medians: Vec<u128> = hosts
+        .iter_mut()
+        .map(|(name, _, all)| {
+            all.sort_unstable();
+            let median = all[all.len() / 2];
+            println!(
+                "{}: {median} us, from {} to {}",
+                name.as_ref(),
+                all[0],
+                all[all.len() - 1]
+            );
+            median
+        })
+        .collect();
+    // A cold task has tens of milliseconds.
+    assert!(medians[0] < medians[1] + 2000, "{medians:?}");
+}

@@ -312,6 +312,20 @@ async fn a_certificate_of_one_request_goes_right_before_it_and_its_refusal_is_th
 }
 
 #[tokio::test]
+async fn an_outcome_is_asked_for_like_anything_else() {
+    let far = Far::new(Manner::Says("ok".into())).await;
+    let connection = far.connect(BOUNDS).await.unwrap();
+    let session = connection.session(SOON).await.unwrap();
+    let id = "0192e4a0-7f00-7000-8000-000000000001".parse().unwrap();
+    let answer = session.ask(&[RelayLine::Outcome(id)], SOON).await;
+    assert!(
+        matches!(answer, Err(Error::LineRefused(Code::UnknownRequest))),
+        "{answer:?}"
+    );
+    ask(&session, 2).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_session_whose_caller_went_away_is_the_next_one_s_when_its_answer_has_come() {
     let far = Far::new(Manner::Slow(300)).await;
     let connection = far.connect(channels(1)).await.unwrap();
@@ -354,7 +368,10 @@ async fn a_certificate_that_is_valid_soon_is_waited_for_and_a_later_one_is_not_u
     let far = Far::new(Manner::Says("ok".into())).await;
     let at = |ahead: u64| far.connect_with(BOUNDS, certificate(relay::serve::now() + ahead), relay::serve::now);
     let connection = at(2).await.unwrap();
-    assert!(connection.waited() >= Duration::from_secs(1));
+    let session = connection.session(SOON).await.unwrap();
+    assert!((1..=2).contains(&session.waited_s()), "its call is told");
+    drop(session);
+    assert_eq!(connection.session(SOON).await.unwrap().waited_s(), 0, "and no other");
     assert_eq!(far.count(), (1, 1));
     let error = at(40).await.unwrap_err();
     assert!(matches!(error, Error::NotYetValid(39..=40)), "{error}");

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use relay::seats::{BOUNDS, Seats};
 use serde_json::{Value, json};
 use wire::Code;
 
@@ -459,4 +460,83 @@ async fn server_info_says_what_runs_and_what_is_missing() {
         1,
         "the CA of this test runs as its relay, {own}: {missing:?}"
     );
+}
+
+#[tokio::test]
+async fn a_task_that_is_closed_while_it_connects_connects_no_more() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let world = World::at(&listener.local_addr().unwrap().to_string()).await;
+    let (mut one, mut two) = (world.client(ALICE).await, world.client(ALICE).await);
+    let (task, _) = one
+        .call("open_task", json!({ "reason": "why", "targets": ["web-1"] }))
+        .await;
+    let calls = tokio::spawn(async move { one.call("tail_log", tail(json!({}))).await });
+    // It says nothing, for as long as it is there.
+    let (mut dialled, _) = listener.accept().await.unwrap();
+    let begun = std::time::Instant::now();
+    let (closed, is_error) = two.call("close_task", json!({ "task_id": task["task_id"] })).await;
+    assert!(!is_error, "{closed}");
+    let (said, _) = calls.await.unwrap();
+    assert_eq!(said["code"], "task_ended", "{said}");
+    let mut rest = Vec::new();
+    tokio::io::AsyncReadExt::read_to_end(&mut dialled, &mut rest)
+        .await
+        .unwrap();
+    assert!(begun.elapsed() < std::time::Duration::from_secs(2), "at once");
+    let again = tokio::time::timeout(std::time::Duration::from_millis(300), listener.accept()).await;
+    assert!(again.is_err(), "nobody connects again");
+}
+
+#[tokio::test]
+async fn connections_are_bounded_and_one_that_nobody_uses_makes_room() {
+    let world = World::with_seats(Manner::Slow(1500), Seats::new(BOUNDS, 1)).await;
+    let (mut alice, mut bob) = (world.client(ALICE).await, world.client(BOB).await);
+    let reason = || tail(json!({ "reason": "why" }));
+    let busy = tokio::spawn(async move { (alice.call("tail_log", reason()).await, alice) });
+    while world.seen.sessions.load(Ordering::SeqCst) == 0 {
+        assert!(!busy.is_finished());
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let (said, _) = bob.call("tail_log", reason()).await;
+    assert_eq!(
+        (&said["code"], &said["retryable"]),
+        (&json!("capacity"), &json!(true)),
+        "{said}"
+    );
+    let ((said, is_error), mut alice) = busy.await.unwrap();
+    assert!(!is_error, "{said}");
+    for client in [&mut bob, &mut alice] {
+        let (said, is_error) = client.call("tail_log", tail(json!({}))).await;
+        assert!(!is_error, "{said}");
+    }
+    assert_eq!(
+        world.seen.connections.load(Ordering::SeqCst),
+        3,
+        "each time the other's is closed"
+    );
+}
+
+/// REQ-SESSION-21
+#[tokio::test]
+async fn a_certificate_that_is_not_valid_yet_is_waited_for_and_the_answer_says_so() {
+    let world = World::new(says()).await;
+    // Back-dated by 30 s, it is valid in about two.
+    world.ca.ahead_s.store(32, Ordering::SeqCst);
+    let mut client = world.client(ALICE).await;
+    let (said, is_error) = client.call("tail_log", tail(json!({ "reason": "why" }))).await;
+    assert!(!is_error, "{said}");
+    assert!(
+        (1..=2).contains(&said["waited_for_clocks_s"].as_u64().unwrap()),
+        "{said}"
+    );
+    let (said, _) = client.call("tail_log", tail(json!({}))).await;
+    assert!(said.get("waited_for_clocks_s").is_none(), "{said}");
+    world.ca.ahead_s.store(90, Ordering::SeqCst);
+    let (said, _) = world
+        .client(BOB)
+        .await
+        .call("tail_log", tail(json!({ "reason": "why" })))
+        .await;
+    assert_eq!(said["code"], "certificate_not_yet_valid", "{said}");
+    assert_eq!(world.seen.logins.load(Ordering::SeqCst), 1, "not tried");
 }

@@ -1,5 +1,6 @@
 //! A target: an SSH server that speaks the session's protocol, honestly or as a test wants it.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -102,13 +103,24 @@ pub(crate) struct Seen {
 }
 
 pub(crate) async fn serve(receipt: SigningKey, manner: Manner, shows: Shows) -> Target {
+    serve_with(russh::Preferred::default().kex, receipt, manner, shows).await
+}
+
+/// The same with these key exchanges.
+pub(crate) async fn serve_with(
+    kex: Cow<'static, [russh::kex::Name]>,
+    receipt: SigningKey,
+    manner: Manner,
+    shows: Shows,
+) -> Target {
     let host_key = crate::world::key(40);
     let mut config = server::Config {
         auth_rejection_time: std::time::Duration::ZERO,
         ..server::Config::default()
     };
     config.keys.push(host_key.private().clone());
-    config.preferred.cipher = std::borrow::Cow::Borrowed(&[russh::cipher::AES_128_GCM]);
+    config.preferred.kex = kex;
+    config.preferred.cipher = Cow::Borrowed(&[russh::cipher::AES_128_GCM]);
     if let Shows::Certificate(ca, principal, ends) = shows {
         config
             .certificates

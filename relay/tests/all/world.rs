@@ -96,6 +96,13 @@ impl World {
         Self::around(target::serve(key(30), manner, shows).await, pinned)
     }
 
+    /// A world with its own bounds on connections.
+    pub(crate) async fn with_seats(manner: Manner, seats: Seats) -> Self {
+        let mut world = Self::new(manner).await;
+        Arc::get_mut(&mut world.relay).unwrap().seats = seats;
+        world
+    }
+
     fn around(target: target::Target, pinned: Pinned) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let state = folder.path().join("state");
