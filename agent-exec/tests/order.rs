@@ -56,11 +56,16 @@ impl World {
 
     /// A certificate over the task's key with this grant, for this principal, valid from 30 s ago for `life` seconds.
     fn certificate(&self, principal: &str, life: u64, grant: &Value) -> String {
+        self.certificate_of(grant["task_id"].as_str().unwrap(), principal, life, grant)
+    }
+
+    /// The same with a key id of its own.
+    fn certificate_of(&self, key_id: &str, principal: &str, life: u64, grant: &Value) -> String {
         let after = NOW - limits::SKEW_S;
         let mut builder = Builder::new([7; 32], self.task.public().key_data(), after, after + life).unwrap();
         builder.cert_type(CertType::User).unwrap();
         builder.serial(5).unwrap();
-        builder.key_id(grant["task_id"].as_str().unwrap()).unwrap();
+        builder.key_id(key_id).unwrap();
         builder.valid_principal(principal).unwrap();
         builder.critical_option("force-command", FORCE_COMMAND).unwrap();
         builder.critical_option("source-address", "127.0.0.0/8").unwrap();
@@ -399,6 +404,41 @@ fn an_action_certificate_is_the_task_s_own() {
         &world.certificate("web-1", 300, &grant()),
         &world.knows(NOW)
     ));
+}
+
+/// Key id and grant, each by itself.
+#[test]
+fn an_action_certificate_names_the_task_twice() {
+    let world = World::new();
+    let other = TASK.replace("0001", "0002");
+    let mut grant = grant();
+    let payload = world.payload();
+    for (key, value) in [
+        ("kind", json!("action")),
+        ("actions", json!([payload["action"]])),
+        ("manifest", payload["manifest"].clone()),
+        ("approvals", json!(0)),
+        ("krl", json!(0)),
+        ("request_sha256", json!(Digest::of(payload.to_string().as_bytes()))),
+    ] {
+        grant[key] = value;
+    }
+    let text = world.certificate_of(&other, "action/web-1", 90, &grant);
+    assert_eq!(world.permits(&text).map(drop), Err(Code::WrongTask));
+    grant["task_id"] = json!(other);
+    let text = world.certificate_of(TASK, "action/web-1", 90, &grant);
+    assert_eq!(world.permits(&text).map(drop), Err(Code::WrongTask));
+}
+
+/// A CA that pinned the bytes of one action and named another.
+#[test]
+fn an_action_certificate_names_the_action_of_the_bytes_that_it_pins() {
+    let world = World::new();
+    let payload = world.payload();
+    let text = world.permit(&payload, 90, |grant| grant["actions"] = json!(["read_file"]));
+    let permits = &mut world.permits(&text).unwrap();
+    let refused = permitted(&world, &payload, Risk::Change, 0, permits).unwrap_err();
+    assert_eq!(refused.code, Code::GrantMismatch);
 }
 
 #[test]
