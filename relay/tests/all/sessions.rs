@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use relay::seats::BOUNDS;
 use relay::session::{Bounds, Connection, Error, Host, Login, Session, Trust};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use wire::Code;
 use wire::lines::{Answer, RelayLine};
@@ -376,6 +377,41 @@ async fn a_certificate_that_is_valid_soon_is_waited_for_and_a_later_one_is_not_u
     let error = at(40).await.unwrap_err();
     assert!(matches!(error, Error::NotYetValid(39..=40)), "{error}");
     assert_eq!(far.count(), (1, 1), "not tried");
+}
+
+/// REQ-SESSION-26
+#[tokio::test]
+async fn a_peer_that_falls_silent_is_given_up() {
+    let mut far = Far::new(Manner::Mute).await;
+    let (listener, behind) = (
+        TcpListener::bind("127.0.0.1:0").await.unwrap(),
+        far.host.address.clone(),
+    );
+    far.host.address = listener.local_addr().unwrap().to_string();
+    let silence = Arc::new(tokio::sync::Notify::new());
+    let falls = Arc::clone(&silence);
+    tokio::spawn(async move {
+        let (mut near, _) = listener.accept().await.unwrap();
+        let mut far = TcpStream::connect(behind).await.unwrap();
+        tokio::select! {
+            _ = tokio::io::copy_bidirectional(&mut near, &mut far) => panic!("somebody hung up"),
+            () = falls.notified() => {}
+        }
+        // Both stay open: nobody is told anything.
+        tokio::time::sleep(Duration::from_secs(60)).await;
+    });
+    let connection = far.connect(BOUNDS).await.unwrap();
+    let session = connection.session(SOON).await.unwrap();
+    silence.notify_one();
+    let begun = Instant::now();
+    let answer = session.ask(&[request(1)], Duration::from_secs(60)).await;
+    assert!(matches!(answer, Err(Error::NoAnswer(_))), "{answer:?}");
+    let took = begun.elapsed();
+    assert!(
+        (Duration::from_secs(15)..Duration::from_secs(35)).contains(&took),
+        "{took:?}"
+    );
+    assert!(!connection.is_alive());
 }
 
 #[tokio::test]
