@@ -6,11 +6,13 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::limits::Limits;
 use toml::{Table, Value};
 use wire::ids::{Digest, PersonName, RelayName};
 
@@ -48,6 +50,8 @@ pub struct Config {
     pub connections: usize,
     /// Which uid is which person. Each uid once.
     pub persons: Vec<(u32, PersonName)>,
+    /// How much there may be, and how fast.
+    pub limits: Limits,
     /// SHA-256 of the file's bytes.
     pub digest: Digest,
 }
@@ -108,6 +112,7 @@ impl Config {
             ..seats::BOUNDS
         };
         let persons = persons(&mut fields);
+        let limits = limits(&mut fields);
         let faults = fields.finish();
         match (name, socket, ca_socket, log_dir, state_dir, inventory, catalogue_dir) {
             (
@@ -129,6 +134,7 @@ impl Config {
                 bounds,
                 connections: usize::try_from(connections).unwrap_or(seats::CONNECTIONS),
                 persons,
+                limits,
                 digest: Digest::of(bytes),
             }),
             _ => Err(faults),
@@ -222,6 +228,30 @@ fn persons(fields: &mut Fields) -> Vec<(u32, PersonName)> {
         fields.faults.append(&mut entry.finish());
     }
     persons
+}
+
+/// What is left out is as it is by default; numbers that nobody can mean are faults.
+fn limits(fields: &mut Fields) -> Limits {
+    let mut limits = Limits::default();
+    let Some(mut table) = fields.table("limits") else {
+        return limits;
+    };
+    for (key, number, most) in [
+        ("person_calls_per_minute", &mut limits.person.per_minute, 1_000_000),
+        ("person_burst_calls", &mut limits.person.burst, 1_000_000),
+        ("target_actions_per_minute", &mut limits.target.per_minute, 1_000_000),
+        ("target_burst_actions", &mut limits.target.burst, 1_000_000),
+        ("person_calls_at_once", &mut limits.person_calls, 256),
+        ("uid_connections", &mut limits.uid_connections, 64),
+    ] {
+        let set = table.number(key, 1..=most, number.get().into());
+        *number = u32::try_from(set).ok().and_then(NonZeroU32::new).unwrap_or(*number);
+    }
+    let waiting = table.number("person_calls_waiting", 0..=1024, limits.person_waiting.into());
+    limits.person_waiting = u32::try_from(waiting).unwrap_or(limits.person_waiting);
+    limits.drain = Duration::from_secs(table.number("drain_s", 1..=600, limits.drain.as_secs()));
+    fields.faults.append(&mut table.finish());
+    limits
 }
 
 /// A table whose keys are taken out one by one; what is left at the end is unknown.
@@ -318,6 +348,15 @@ impl Fields {
         uid
     }
 
+    /// A table that need not be there.
+    fn table(&mut self, key: &str) -> Option<Fields> {
+        if let Value::Table(table) = self.table.remove(key)? {
+            return Some(Fields::of(table, &format!("{key}.")));
+        }
+        self.fault(key, "must be a table");
+        None
+    }
+
     fn tables(&mut self, key: &str) -> Vec<Fields> {
         let Some(value) = self.table.remove(key) else {
             return Vec::new();
@@ -361,6 +400,37 @@ mod tests {
         assert_eq!((config.bounds.channels, config.connections), (8, 512));
         assert_eq!(config.bounds.connection_idle, Duration::from_secs(300));
         assert_eq!(config.digest, Digest::of(EXAMPLE.as_bytes()));
+        assert_eq!(config.limits, Limits::default(), "the example shows the defaults");
+    }
+
+    #[test]
+    fn limits_that_are_left_out_have_their_default_and_others_are_checked() {
+        let (before, rest) = EXAMPLE.split_once("\n[limits]\n").unwrap();
+        let after = &rest[rest.find("[[person]]").unwrap()..];
+        let parse = |limits: &str| Config::parse(format!("{before}\n{limits}\n{after}").as_bytes());
+        assert_eq!(parse("").unwrap().limits, Limits::default());
+        let limits = parse("[limits]\nperson_calls_per_minute = 60\nperson_calls_waiting = 0\ndrain_s = 7").unwrap();
+        let limits = limits.limits;
+        assert_eq!(limits.person.per_minute.get(), 60);
+        assert_eq!(limits.person.burst, Limits::default().person.burst);
+        assert_eq!((limits.person_waiting, limits.drain), (0, Duration::from_secs(7)));
+        let faulty = "[limits]\nperson_burst_calls = 0\ntarget_actions_per_minute = -1\nuid_connections = 65\n\
+                      person_calls_at_once = \"9\"\ndrain_s = 9_999_999_999\nspeed = 3";
+        let faults = parse(faulty).unwrap_err();
+        let said: Vec<_> = faults.iter().map(ToString::to_string).collect();
+        for key in [
+            "person_burst_calls: must be a number from 1 to 1000000",
+            "target_actions_per_minute: must be",
+            "uid_connections: must be a number from 1 to 64",
+            "person_calls_at_once: must be",
+            "drain_s: must be a number from 1 to 600",
+            "speed: is unknown",
+        ] {
+            let key = format!("limits.{key}");
+            assert!(said.iter().any(|fault| fault.starts_with(&key)), "{key} in {said:?}");
+        }
+        assert_eq!(said.len(), 6, "{said:?}");
+        assert_eq!(parse("limits = 3").unwrap_err().len(), 1);
     }
 
     #[test]

@@ -1,15 +1,18 @@
 //! The relay's door: a unix socket, and the kernel's word for who came in.
 //!
 //! Clients and keys never share a uid: whoever may open the socket (mode 0660, group of the folder) is named by the
-//! uid that the kernel reports (SO_PEERCRED, unix(7)), never by what they say. Connections are counted and capped.
+//! uid that the kernel reports (SO_PEERCRED, unix(7)), never by what they say. Connections are counted and capped, in all
+//! and for each uid, so that no account can keep the others out.
 //! The socket appears under its name with its final mode, or not at all. The CA opens its own in the same way: two short
 //! files, since no crate that both use has anything to do with sockets.
 
+use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::io;
+use std::num::NonZeroU32;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -44,7 +47,12 @@ pub struct Door {
     listener: UnixListener,
     path: PathBuf,
     places: Arc<Semaphore>,
+    of_one: u32,
+    counts: Counts,
 }
+
+/// How many connections each uid has.
+type Counts = Arc<Mutex<BTreeMap<u32, u32>>>;
 
 /// Somebody who came in. The place is given back when this is dropped.
 #[derive(Debug)]
@@ -53,16 +61,35 @@ pub struct Visitor {
     pub stream: UnixStream,
     /// The uid of the process that connected, from the kernel.
     pub uid: u32,
-    /// One of [`MAX_CONNECTIONS`]; `None` when all are taken.
-    pub place: Option<OwnedSemaphorePermit>,
+    /// One of [`MAX_CONNECTIONS`]; `None` when all are taken, or all that this uid may have.
+    pub place: Option<Place>,
+}
+
+/// A connection's place. Given back when it is dropped.
+#[derive(Debug)]
+pub struct Place {
+    _one_of_all: OwnedSemaphorePermit,
+    uid: u32,
+    counts: Counts,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = lock(&self.counts);
+        if let Some(count) = counts.get_mut(&self.uid) {
+            *count = count.saturating_sub(1);
+        }
+        counts.retain(|_, count| *count > 0);
+    }
 }
 
 impl Door {
-    /// Binds the socket with mode 0660. A socket left behind by a relay that is gone is replaced.
+    /// Binds the socket with mode 0660, for at most `of_one` connections of each uid. A socket left behind by a relay that is
+    /// gone is replaced.
     ///
     /// # Errors
     /// Any [`Error`].
-    pub async fn open(path: &Path) -> Result<Self, Error> {
+    pub async fn open(path: &Path, of_one: NonZeroU32) -> Result<Self, Error> {
         clear(path).await?;
         let listener = bind(path).map_err(|source| Error::Machine {
             path: path.to_owned(),
@@ -72,6 +99,8 @@ impl Door {
             listener,
             path: path.to_owned(),
             places: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+            of_one: of_one.get(),
+            counts: Counts::default(),
         })
     }
 
@@ -82,8 +111,23 @@ impl Door {
     pub async fn next(&self) -> io::Result<Visitor> {
         let (stream, _) = self.listener.accept().await?;
         let uid = stream.peer_cred()?.uid();
-        let place = Arc::clone(&self.places).try_acquire_owned().ok();
+        let place = self.place(uid);
         Ok(Visitor { stream, uid, place })
+    }
+
+    fn place(&self, uid: u32) -> Option<Place> {
+        let mut counts = lock(&self.counts);
+        let taken = counts.get(&uid).copied().unwrap_or_default();
+        if taken >= self.of_one {
+            return None;
+        }
+        let one_of_all = Arc::clone(&self.places).try_acquire_owned().ok()?;
+        counts.insert(uid, taken.saturating_add(1));
+        Some(Place {
+            _one_of_all: one_of_all,
+            uid,
+            counts: Arc::clone(&self.counts),
+        })
     }
 }
 
@@ -92,6 +136,10 @@ impl Drop for Door {
         // Best effort: a socket that stays is replaced at the next start.
         let _ = fs::remove_file(&self.path);
     }
+}
+
+fn lock(counts: &Counts) -> MutexGuard<'_, BTreeMap<u32, u32>> {
+    counts.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Binds beside the name and moves the socket there when it is as it must be. The process's umask is left alone: other
@@ -131,11 +179,13 @@ async fn clear(path: &Path) -> Result<(), Error> {
 mod tests {
     use super::*;
 
+    const MANY: NonZeroU32 = NonZeroU32::MAX;
+
     #[tokio::test]
     async fn visitors_are_named_by_the_kernel_and_the_socket_has_mode_0660() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("relay.sock");
-        let door = Door::open(&path).await.unwrap();
+        let door = Door::open(&path, MANY).await.unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
         assert_eq!(
             fs::read_dir(folder.path()).unwrap().count(),
@@ -154,11 +204,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("relay.sock");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        let door = Door::open(&path).await.unwrap();
-        assert!(matches!(Door::open(&path).await, Err(Error::Busy(_))));
+        let door = Door::open(&path, MANY).await.unwrap();
+        assert!(matches!(Door::open(&path, MANY).await, Err(Error::Busy(_))));
         drop(door);
         fs::write(&path, "precious").unwrap();
-        assert!(matches!(Door::open(&path).await, Err(Error::Occupied(_))));
+        assert!(matches!(Door::open(&path, MANY).await, Err(Error::Occupied(_))));
         assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
     }
 
@@ -166,7 +216,7 @@ mod tests {
     async fn connections_beyond_the_cap_have_no_place() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("relay.sock");
-        let door = Door::open(&path).await.unwrap();
+        let door = Door::open(&path, MANY).await.unwrap();
         let mut held = Vec::new();
         let mut clients = Vec::new();
         for _ in 0..MAX_CONNECTIONS {
@@ -179,5 +229,23 @@ mod tests {
         held.pop();
         clients.push(UnixStream::connect(&path).await.unwrap());
         assert!(door.next().await.unwrap().place.is_some());
+    }
+
+    #[tokio::test]
+    async fn one_account_cannot_take_all_connections() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("relay.sock");
+        let door = Door::open(&path, 3.try_into().unwrap()).await.unwrap();
+        let mut places: Vec<_> = (0..3).map(|_| door.place(1001).unwrap()).collect();
+        assert!(door.place(1001).is_none());
+        let others: Vec<_> = (0..MAX_CONNECTIONS - 3)
+            .map(|one| door.place(2000 + u32::try_from(one).unwrap()))
+            .collect();
+        assert!(others.iter().all(Option::is_some));
+        assert!(door.place(1002).is_none(), "all are taken");
+        places.pop();
+        assert!(door.place(1001).is_some());
+        drop((places, others));
+        assert!(lock(&door.counts).is_empty(), "who has none is not kept");
     }
 }

@@ -142,6 +142,7 @@ impl Refusal {
                 tracing::warn!(%cause, "the CA does not answer");
                 Self::new(Code::CaUnavailable, about)
             }
+            issuer::Error::Stopping => Self::new(Code::Stopping, about),
             issuer::Error::Protocol(cause) => {
                 tracing::error!(%cause, "the CA's answer cannot be used");
                 Self::because(Code::ProtocolError, "the CA's answer cannot be used", about)
@@ -257,6 +258,7 @@ fn next(code: Code, about: &About) -> String {
         Code::PersonUnmapped => operator("add this account's uid to [[person]] in relay.toml"),
         Code::RateLimited
         | Code::Capacity
+        | Code::Stopping
         | Code::CaUnavailable
         | Code::LogUnavailable
         | Code::StoreUnavailable

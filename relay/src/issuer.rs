@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use grpc::v1::ca_client::CaClient;
@@ -38,6 +39,9 @@ pub enum Error {
         /// Its words.
         message: String,
     },
+    /// The relay is being stopped: nothing was asked.
+    #[error("ask the CA while the relay is being stopped")]
+    Stopping,
     /// The answer is not what was asked for.
     #[error("use the CA's answer: {0}")]
     Protocol(String),
@@ -83,6 +87,7 @@ pub struct Description {
 pub struct Issuer {
     client: CaClient<Channel>,
     socket: PathBuf,
+    closed: Arc<AtomicBool>,
 }
 
 impl Issuer {
@@ -103,7 +108,21 @@ impl Issuer {
         Self {
             client,
             socket: socket.to_owned(),
+            closed: Arc::default(),
         }
+    }
+
+    /// Asks for no certificate any more.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+    }
+
+    /// The client for whatever makes a certificate.
+    fn minting(&self) -> Result<CaClient<Channel>, Error> {
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(Error::Stopping);
+        }
+        Ok(self.client.clone())
     }
 
     /// The first certificate of a task on one target.
@@ -127,7 +146,7 @@ impl Issuer {
             target: target.to_string(),
             public_key: key.to_openssh(),
         };
-        let answer = patiently(self.client.clone().open_task(request)).await?;
+        let answer = patiently(self.minting()?.open_task(request)).await?;
         checked(answer, task, target, key)
     }
 
@@ -141,7 +160,7 @@ impl Issuer {
             target: target.to_string(),
             public_key: key.to_openssh(),
         };
-        let answer = patiently(self.client.clone().renew_task(request)).await?;
+        let answer = patiently(self.minting()?.renew_task(request)).await?;
         checked(answer, task, target, key)
     }
 
@@ -160,7 +179,7 @@ impl Issuer {
             payload: payload.as_bytes().to_vec(),
             public_key: key.to_openssh(),
         };
-        let answer = patiently(self.client.clone().authorize_action(request)).await?;
+        let answer = patiently(self.minting()?.authorize_action(request)).await?;
         let principal = Kind::Action.principal(target);
         certificate_for(&answer.certificate, task, &principal, key, answer.valid_before)?;
         Ok(Permit {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use relay::config::{self, Fault};
@@ -186,7 +187,12 @@ fn mcp_config(socket: &std::path::Path) -> ExitCode {
 
 fn run(work: impl Future<Output = ExitCode>) -> ExitCode {
     match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(work),
+        Ok(runtime) => {
+            let code = runtime.block_on(work);
+            // A write that hangs does not keep a process that is told to end at once.
+            runtime.shutdown_timeout(Duration::from_secs(1));
+            code
+        }
         Err(error) => failed(&error),
     }
 }

@@ -4,6 +4,7 @@
 //! `initialize` are served, and so are those of 2026-07-28, whose every request stands for itself. Tools, their names
 //! and their texts are fixed when the relay starts: nothing that a target says is ever in them.
 
+mod outbox;
 mod render;
 mod reply;
 mod tools;
@@ -63,7 +64,7 @@ where
 pub async fn turn_away<S: AsyncWrite + Unpin>(mut stream: S) {
     use tokio::io::AsyncWriteExt as _;
     let error = ErrorData::internal_error(
-        "the relay has as many connections as it takes; try again later",
+        "the relay has as many connections as it takes, of this account or of all; close one or try again later",
         Some(serde_json::json!({ "code": Code::Capacity.as_str() })),
     );
     let line = serde_json::json!({ "jsonrpc": "2.0", "id": null, "error": error });

@@ -26,12 +26,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use catalogue::{Catalogue, HostTrust, Inventory};
-use tokio::sync::Semaphore;
 use wire::ids::{Digest, TargetName};
 use wire::{Code, Proof, Requester, Risk};
 
 use crate::call::{Act, Call, Caller, Done, Reply};
 use crate::error::{About, Refusal};
+use crate::gate::Gate;
 use crate::issuer::Issuer;
 use crate::people::People;
 use crate::records::Records;
@@ -41,8 +41,6 @@ use crate::store::{Owner, Store, Task};
 
 pub use restart::NotTakenUp;
 
-/// Calls that may be on their way at once, of all clients together.
-const CALLS: usize = 256;
 /// What the network and the target's own work may take beyond an action's own time.
 const MARGIN: Duration = Duration::from_secs(10);
 /// Most actions that are named to somebody who asked for one that is none.
@@ -70,8 +68,8 @@ pub struct Relay {
     pub records: Records,
     /// Keys, certificates, sessions.
     pub seats: Seats,
-    /// Calls on their way.
-    pub busy: Arc<Semaphore>,
+    /// How many calls there may be, and how fast.
+    pub gate: Gate,
     /// The clock, Unix seconds.
     pub now: fn() -> u64,
 }
@@ -87,12 +85,6 @@ struct Asked {
 }
 
 impl Relay {
-    /// How many calls may be on their way at once.
-    #[must_use]
-    pub fn places() -> Arc<Semaphore> {
-        Arc::new(Semaphore::new(CALLS))
-    }
-
     /// Answers one call. Every refusal of the relay's own is in its log before it is answered.
     ///
     /// # Errors
@@ -101,11 +93,8 @@ impl Relay {
         let Some(requester) = Self::requester(&caller) else {
             return Err(self.refuse_stranger(&caller).await);
         };
-        let result = match self.busy.try_acquire() {
-            Ok(_place) => self.answer(&caller, &requester, call).await,
-            Err(_) => Err(Refusal::new(Code::Capacity, &About::default())),
-        };
-        match result {
+        let _place = self.let_in(&requester, &call).await?;
+        match self.answer(&caller, &requester, call).await {
             Ok(reply) => Ok(reply),
             Err(refusal) => Err(self.record_refusal(&requester, refusal).await),
         }

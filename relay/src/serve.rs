@@ -1,7 +1,8 @@
 //! `writ-relay serve`: from a configuration to a relay that runs, and its orderly end.
 //!
-//! Everything that can be wrong is found before the door opens. On SIGTERM or SIGINT the door closes, calls that are
-//! under way get their answers, sessions are closed and keys forgotten, and the log says that it was so.
+//! Everything that can be wrong is found before the door opens. On SIGTERM or SIGINT the door closes, no call begins and
+//! no certificate is asked for any more; calls that are under way get their answers, sessions are closed and keys
+//! forgotten, and the log says that it was so. A second signal ends all that at once, and the next start settles it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,10 +10,12 @@ use std::time::Duration;
 
 use audit::{Draft, Event};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
 
 use crate::check;
 use crate::config::Fault;
 use crate::door::{self, Door};
+use crate::gate::{self, Gate};
 use crate::issuer::Issuer;
 use crate::mcp::{self, Tools};
 use crate::people::People;
@@ -21,8 +24,10 @@ use crate::records::Records;
 use crate::seats::Seats;
 use crate::store::{Sqlite, Unusable};
 
-/// How long calls under way may take to end after a stop was asked for.
-const DRAIN: Duration = Duration::from_secs(20);
+/// How long calls may take to be recorded once their sessions are closed.
+pub const SETTLE: Duration = Duration::from_secs(5);
+/// How long clients may take to read their last answers.
+pub const LEAVE: Duration = Duration::from_secs(5);
 /// How often tasks whose time is up are ended.
 const SWEEP: Duration = Duration::from_secs(5);
 
@@ -47,6 +52,12 @@ pub enum Error {
     /// The machine said no.
     #[error("catch signals")]
     Machine(#[from] std::io::Error),
+    /// It was told to stop a second time.
+    #[error("end {0} call(s) before it was told to stop at once; the next start settles them")]
+    AtOnce(usize),
+    /// Calls did not end although their sessions were closed.
+    #[error("end {0} call(s) in time; the next start settles them")]
+    Unsettled(usize),
 }
 
 /// The clock, Unix seconds.
@@ -68,7 +79,7 @@ pub async fn run(path: &Path) -> Result<(), Error> {
     let mut ends = Ends::catch()?;
     relay.records.append(Draft::new(Event::Start)).await?;
     relay.take_up().await?;
-    let door = Door::open(&config.socket).await?;
+    let door = Door::open(&config.socket, config.limits.uid_connections).await?;
     tracing::info!(
         socket = %config.socket.display(),
         relay = %config.name,
@@ -77,11 +88,14 @@ pub async fn run(path: &Path) -> Result<(), Error> {
         "serving"
     );
     let sweeper = tokio::spawn(sweep(Arc::clone(&relay)));
-    admit(&door, &relay, &Arc::new(Tools::new(&catalogue)), &mut ends).await;
+    let connections = admit(&door, &relay, &Arc::new(Tools::new(&catalogue)), &mut ends).await;
     drop(door);
     sweeper.abort();
-    drain(&relay).await;
-    relay.records.append(Draft::new(Event::Stop)).await?;
+    tokio::select! {
+        biased;
+        () = ends.any() => return Err(Error::AtOnce(relay.gate.under_way())),
+        ended = end(&relay, connections, config.limits.drain) => ended?,
+    }
     tracing::info!("stopped");
     Ok(())
 }
@@ -99,7 +113,7 @@ fn build(loaded: check::Loaded) -> Result<Arc<Relay>, Error> {
         records: Records::open(&config.log_dir, &config.log_lock(), &config.name)?,
         issuer: Issuer::new(&config.ca_socket),
         seats: Seats::new(config.bounds, config.connections),
-        busy: Relay::places(),
+        gate: Gate::new(config.limits, gate::clock()),
         name: config.name,
         config: config.digest,
         inventory,
@@ -118,16 +132,18 @@ fn unusable(unusable: Unusable) -> Error {
 }
 
 /// Lets clients in until the relay is told to stop.
-async fn admit(door: &Door, relay: &Arc<Relay>, tools: &Arc<Tools>, ends: &mut Ends) {
+async fn admit(door: &Door, relay: &Arc<Relay>, tools: &Arc<Tools>, ends: &mut Ends) -> JoinSet<()> {
+    let mut connections = JoinSet::new();
     loop {
         let visitor = tokio::select! {
             visitor = door.next() => visitor,
-            () = ends.any() => return,
+            Some(_) = connections.join_next() => continue,
+            () = ends.any() => return connections,
         };
         match visitor {
             Ok(visitor) => {
                 let (relay, tools) = (Arc::clone(relay), Arc::clone(tools));
-                tokio::spawn(async move {
+                connections.spawn(async move {
                     match visitor.place {
                         Some(_place) => mcp::serve(relay, tools, visitor.stream, visitor.uid).await,
                         None => mcp::turn_away(visitor.stream).await,
@@ -148,18 +164,37 @@ async fn sweep(relay: Arc<Relay>) {
     loop {
         ticks.tick().await;
         relay.sweep().await;
+        relay.record_repeats(false).await;
     }
 }
 
-/// Waits for calls under way, refuses new ones, and ends every session.
-async fn drain(relay: &Relay) {
-    let all = u32::try_from(Relay::places().available_permits()).unwrap_or(u32::MAX);
-    // Whoever holds all places knows that no call is under way, and no other begins.
-    match tokio::time::timeout(DRAIN, relay.busy.acquire_many(all)).await {
-        Ok(Ok(places)) => places.forget(),
-        Ok(Err(_)) | Err(_) => tracing::warn!("calls under way did not end in time"),
+/// The end, in order: no call begins, those under way end or are ended, all that happened is recorded, clients get their
+/// last answers.
+async fn end(relay: &Relay, mut connections: JoinSet<()>, drain: Duration) -> Result<(), Error> {
+    relay.issuer.close();
+    relay.gate.close();
+    tracing::info!(under_way = relay.gate.under_way(), "stopping");
+    if tokio::time::timeout(drain, relay.gate.empty()).await.is_err() {
+        tracing::warn!(
+            under_way = relay.gate.under_way(),
+            "calls did not end in time: their sessions are closed"
+        );
     }
-    relay.leave_all().await;
+    let left = async {
+        relay.leave_all().await;
+        relay.gate.empty().await;
+    };
+    if tokio::time::timeout(SETTLE, left).await.is_err() {
+        return Err(Error::Unsettled(relay.gate.under_way()));
+    }
+    relay.gate.dismiss();
+    let gone = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(LEAVE, gone).await.is_err() {
+        tracing::warn!("clients did not read their last answers");
+    }
+    relay.record_repeats(true).await;
+    relay.records.append(Draft::new(Event::Stop)).await?;
+    Ok(())
 }
 
 /// The signals that end a relay.

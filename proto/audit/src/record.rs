@@ -244,7 +244,7 @@ draft! {
     code: Code,
     /// What is behind the Code, for people: one line, cut by whoever writes it.
     message: String,
-    /// How many were refused since the last such record. Only in `strangers`.
+    /// How many were refused since the last such record. Only in `strangers`, and in `refused` where repeats are counted.
     count: u64,
     /// How often each Code was the reason. Only in `strangers`.
     codes: BTreeMap<String, u64>,

@@ -86,6 +86,7 @@ codes! {
     PersonUnmapped "person_unmapped" Never Caller "find out which person this client acts for",
     RateLimited "rate_limited" Later Caller "take more calls now",
     Capacity "capacity" Later Caller "take more work now",
+    Stopping "stopping" Later Machine "begin anything while it is being stopped",
     MessageTooLong "message_too_long" Never Caller "read a message of that size",
     // The CA and its policy.
     PolicyDenied "policy_denied" Never Policy "find a policy that allows it",

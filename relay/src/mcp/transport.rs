@@ -2,7 +2,8 @@
 //!
 //! The library takes what it is given: duplicate keys, lines of any length, any number of requests at once. Here a line
 //! has at most 1 MiB, a connection has at most so many requests on their way, and the arguments of a call are the JSON
-//! that every tier reads one way. What is wrong is answered with a Code, and the connection lives on.
+//! that every tier reads one way. What is wrong is answered with a Code, and the connection lives on. It ends when its
+//! client does not read its answers, and with the relay.
 
 use std::collections::HashSet;
 use std::io;
@@ -17,11 +18,12 @@ use rmcp::model::{
 use rmcp::transport::Transport;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadHalf};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use wire::Code;
 
+use super::outbox::Outbox;
 use super::reply;
 use crate::error::{About, Refusal};
 use crate::lines::{Lines, Piece};
@@ -31,8 +33,6 @@ use crate::pipeline::Relay;
 const LINE: usize = 1024 * 1024;
 /// Requests of one client that may be on their way at once.
 const AT_ONCE: usize = 32;
-/// Longest wait for a client to take an answer.
-const WRITE: Duration = Duration::from_secs(30);
 /// How long answers are waited for after a client has closed its end.
 const LINGER: Duration = Duration::from_secs(60);
 
@@ -51,7 +51,7 @@ impl Refused {
 /// The transport of one connection.
 pub(super) struct LineTransport<S> {
     read: ReadHalf<S>,
-    write: Arc<tokio::sync::Mutex<WriteHalf<S>>>,
+    outbox: Arc<Outbox<S>>,
     lines: Lines,
     buffer: Vec<u8>,
     on_their_way: Arc<OnTheirWay>,
@@ -113,7 +113,7 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> LineTransport<S> {
         let (read, write) = tokio::io::split(stream);
         Self {
             read,
-            write: Arc::new(tokio::sync::Mutex::new(write)),
+            outbox: Arc::new(Outbox::new(write, relay.gate.answers.account(), uid)),
             lines: Lines::new(LINE),
             buffer: vec![0; 16 * 1024],
             on_their_way: Arc::default(),
@@ -199,13 +199,15 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> LineTransport<S> {
 
     /// Writes an answer of our own, after counting the bad line that it answers.
     fn send_now(&mut self, message: ServerJsonRpcMessage, bad_line: Option<Code>) {
-        let (half, relay, uid) = (Arc::clone(&self.write), Arc::clone(&self.relay), self.uid);
+        let (outbox, relay, uid) = (Arc::clone(&self.outbox), Arc::clone(&self.relay), self.uid);
         self.answering = Some(tokio::spawn(async move {
             if let Some(code) = bad_line {
                 relay.note_bad_line(uid, code).await;
             }
-            // A client that does not read its answers is noticed by the next read.
-            let _ = write(&half, &message).await;
+            // A client that does not take it loses its connection, which the next read notices.
+            if let Ok(line) = outbox.line(&message) {
+                let _ = outbox.write(line).await;
+            }
         }));
     }
 }
@@ -220,38 +222,26 @@ fn check_arguments(params: Option<&RawValue>) -> Option<String> {
     checked.err().map(|error| wire::text::escaped(&error.to_string(), 200))
 }
 
-async fn write<S: AsyncWrite>(
-    half: &tokio::sync::Mutex<WriteHalf<S>>,
-    message: &ServerJsonRpcMessage,
-) -> io::Result<()> {
-    let mut line = serde_json::to_vec(message)?;
-    line.push(b'\n');
-    let mut half = half.lock().await;
-    let written = async {
-        half.write_all(&line).await?;
-        half.flush().await
-    };
-    tokio::time::timeout(WRITE, written)
-        .await
-        .map_err(|_| io::ErrorKind::TimedOut)?
-}
-
 impl<S: AsyncRead + AsyncWrite + Send + 'static> Transport<RoleServer> for LineTransport<S> {
     type Error = io::Error;
 
     fn send(&mut self, message: ServerJsonRpcMessage) -> impl Future<Output = io::Result<()>> + Send + 'static {
-        let half = Arc::clone(&self.write);
+        let outbox = Arc::clone(&self.outbox);
         let on_their_way = Arc::clone(&self.on_their_way);
+        // The line alone is kept while it waits, not the message that it was made of.
+        let line = outbox.line(&message);
+        let answered = match message {
+            JsonRpcMessage::Response(response) => Some(response.id),
+            JsonRpcMessage::Error(error) => error.id,
+            JsonRpcMessage::Request(_) | JsonRpcMessage::Notification(_) => None,
+        };
         async move {
-            let written = write(&half, &message).await;
-            match &message {
-                JsonRpcMessage::Response(response) => on_their_way.done(&response.id),
-                JsonRpcMessage::Error(error) => {
-                    if let Some(id) = &error.id {
-                        on_their_way.done(id);
-                    }
-                }
-                JsonRpcMessage::Request(_) | JsonRpcMessage::Notification(_) => {}
+            let written = match line {
+                Ok(line) => outbox.write(line).await,
+                Err(error) => Err(error),
+            };
+            if let Some(id) = answered {
+                on_their_way.done(&id);
             }
             written
         }
@@ -271,10 +261,19 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Transport<RoleServer> for LineT
                 }
                 continue;
             }
-            match self.read.read(&mut self.buffer).await {
+            let read = tokio::select! {
+                biased;
+                () = self.outbox.is_cut() => return None,
+                () = self.relay.gate.is_over() => Ok(0),
+                read = self.read.read(&mut self.buffer) => read,
+            };
+            match read {
                 Ok(0) | Err(_) => {
                     // The library gives up soon after the end of the input; answers may need longer.
-                    let _ = tokio::time::timeout(LINGER, self.on_their_way.none_left()).await;
+                    tokio::select! {
+                        () = self.outbox.is_cut() => {}
+                        _ = tokio::time::timeout(LINGER, self.on_their_way.none_left()) => {}
+                    }
                     return None;
                 }
                 Ok(count) => self.lines.push(self.buffer.get(..count).unwrap_or_default()),
@@ -283,9 +282,6 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Transport<RoleServer> for LineT
     }
 
     async fn close(&mut self) -> io::Result<()> {
-        let mut half = self.write.lock().await;
-        tokio::time::timeout(WRITE, half.shutdown())
-            .await
-            .map_err(|_| io::ErrorKind::TimedOut)?
+        self.outbox.close().await
     }
 }

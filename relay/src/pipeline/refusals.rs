@@ -2,11 +2,13 @@
 //! where they cannot, the relay does.
 
 use audit::{Decision, Draft, Event};
+use wire::ids::TargetName;
 use wire::{Code, Requester};
 
 use super::{MESSAGE_BYTES, Relay};
-use crate::call::Caller;
+use crate::call::{Call, Caller};
 use crate::error::{About, Refusal, RefusedBy};
+use crate::gate::{Denied, Place};
 
 impl Relay {
     /// Records a refusal, once, unless it stands in the log of whoever refused.
@@ -37,8 +39,61 @@ impl Relay {
     /// Refuses what could not even become a call.
     pub async fn refuse(&self, caller: &Caller, refusal: Refusal) -> Refusal {
         match Self::requester(caller) {
-            Some(requester) => self.record_refusal(&requester, refusal).await,
+            Some(requester) => match self.gate.enter(&requester.person, None).await {
+                Ok(_place) => self.record_refusal(&requester, refusal).await,
+                Err(denied) => self.deny(&requester, &denied, &About::default()).await,
+            },
             None => self.refuse_stranger(caller).await,
+        }
+    }
+
+    /// A place for a call.
+    pub(super) async fn let_in(&self, requester: &Requester, call: &Call) -> Result<Place, Refusal> {
+        let about = match call {
+            Call::Act(act) => About {
+                action: Some(act.action.clone()),
+                target: Some(act.target.clone()),
+                task: act.task.clone(),
+                ..About::default()
+            },
+            _ => About::default(),
+        };
+        // A name that is no target's is refused later, and nothing is kept about it.
+        let known = |name: &&TargetName| self.inventory.find(name.as_str()).is_some();
+        let target = about.target.as_ref().filter(known);
+        match self.gate.enter(&requester.person, target).await {
+            Ok(place) => Ok(place),
+            Err(denied) => Err(self.deny(requester, &denied, &about).await),
+        }
+    }
+
+    /// What the gate refused: counted, so that whoever calls too fast cannot fill the disk.
+    async fn deny(&self, requester: &Requester, denied: &Denied, about: &About) -> Refusal {
+        let refusal = Refusal::because(denied.code(), denied.detail(), about);
+        let message = wire::text::escaped(&refusal.message, MESSAGE_BYTES);
+        let now = self.gate.now();
+        let Some(draft) = self.gate.repeats.note(requester, refusal.code, &message, now) else {
+            return refusal;
+        };
+        match self.records.append(draft.clone()).await {
+            Ok(head) => Refusal {
+                record: Some(head.seq),
+                ..refusal
+            },
+            Err(error) => {
+                self.gate.repeats.give_back(&draft);
+                Refusal::log(&error, about)
+            }
+        }
+    }
+
+    /// Records what the gate refused and counted, where a record is due; all of it when the relay stops.
+    pub async fn record_repeats(&self, all: bool) {
+        for draft in self.gate.repeats.due(self.gate.now(), all) {
+            if let Err(error) = self.records.append(draft.clone()).await {
+                self.gate.repeats.give_back(&draft);
+                tracing::error!(%error, "refused calls that were counted cannot be recorded");
+            }
         }
     }
 

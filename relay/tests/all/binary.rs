@@ -72,6 +72,12 @@ impl Room {
         self.give(&path);
     }
 
+    /// Sets limits in its configuration.
+    pub(crate) fn limit(&self, limits: &str) {
+        let config = std::fs::read_to_string(self.at("relay.toml")).unwrap();
+        self.write("relay.toml", format!("{config}[limits]\n{limits}\n").as_bytes());
+    }
+
     pub(crate) fn relay(&self, arguments: &[&str]) -> Command {
         // A copy: the account may not enter the folder of the build. Made by another process: a descriptor of ours that
         // is open for writing while another test forks would make the file busy.
@@ -96,6 +102,20 @@ impl Room {
 
     fn run(&self, arguments: &[&str]) -> Output {
         self.relay(arguments).output().unwrap()
+    }
+
+    /// The relay's records.
+    pub(crate) fn records(&self) -> Vec<Value> {
+        let mut files: Vec<_> = std::fs::read_dir(self.at("log"))
+            .unwrap()
+            .map(|file| file.unwrap().path())
+            .collect();
+        files.sort();
+        let texts = files.iter().map(|file| std::fs::read_to_string(file).unwrap());
+        let parse = |line: &str| serde_json::from_str(line).unwrap();
+        texts
+            .flat_map(|text| text.lines().map(parse).collect::<Vec<_>>())
+            .collect()
     }
 
     pub(crate) fn config(&self) -> String {

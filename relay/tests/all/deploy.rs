@@ -22,6 +22,14 @@ fn the_unit_runs_the_relay_as_its_own_account_and_gives_it_nothing() {
 }
 
 #[test]
+fn the_unit_waits_longer_than_a_drain_takes() {
+    let limits = relay::limits::Limits::default();
+    let waits = UNIT.lines().find_map(|line| line.strip_prefix("TimeoutStopSec="));
+    let longest = limits.drain + relay::serve::SETTLE + relay::serve::LEAVE;
+    assert!(waits.unwrap().parse::<u64>().unwrap() > longest.as_secs());
+}
+
+#[test]
 fn the_steps_name_every_folder_of_the_configuration() {
     let config = relay::config::Config::parse(include_bytes!("../../../deploy/relay/relay.toml")).unwrap();
     for path in [

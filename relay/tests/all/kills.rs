@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -19,7 +20,7 @@ const KILLS: u32 = 24;
 const CLIENTS: usize = 8;
 
 /// A client behind the pipe that clients start, who is not surprised when the relay goes away.
-struct Client {
+pub(crate) struct Client {
     pipe: Child,
     write: ChildStdin,
     read: BufReader<ChildStdout>,
@@ -28,7 +29,18 @@ struct Client {
 
 impl Client {
     /// Each client has a name of its own, and so tasks of its own.
-    fn connect(room: &Room, number: usize) -> Self {
+    pub(crate) fn connect(room: &Room, number: usize) -> Self {
+        let mut client = Self::raw(room);
+        let info = json!({ "name": format!("client-{number}"), "version": "1" });
+        let params = json!({ "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": info });
+        client.ask("initialize", &params).unwrap();
+        let begun = json!({ "jsonrpc": "2.0", "method": "notifications/initialized" });
+        assert!(client.write(format!("{begun}\n").as_bytes()));
+        client
+    }
+
+    /// One that has said nothing yet.
+    pub(crate) fn raw(room: &Room) -> Self {
         let socket = room.at("run/relay.sock");
         let mut pipe = room
             .relay(&["stdio", "--socket", socket.to_str().unwrap()])
@@ -37,24 +49,38 @@ impl Client {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let mut client = Self {
+        Self {
             write: pipe.stdin.take().unwrap(),
             read: BufReader::new(pipe.stdout.take().unwrap()),
             pipe,
             next: 1,
-        };
-        let info = json!({ "name": format!("client-{number}"), "version": "1" });
-        let params = json!({ "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": info });
-        client.ask("initialize", &params).unwrap();
-        let begun = json!({ "jsonrpc": "2.0", "method": "notifications/initialized" });
-        client.write.write_all(format!("{begun}\n").as_bytes()).unwrap();
-        client
+        }
     }
 
-    fn ask(&mut self, method: &str, params: &Value) -> Option<Value> {
+    /// Whether the pipe took these bytes.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> bool {
+        self.write.write_all(bytes).is_ok()
+    }
+
+    pub(crate) fn ask(&mut self, method: &str, params: &Value) -> Option<Value> {
+        self.send(method, params)?;
+        self.read()
+    }
+
+    fn send(&mut self, method: &str, params: &Value) -> Option<()> {
         let question = json!({ "jsonrpc": "2.0", "id": self.next, "method": method, "params": params });
         self.next += 1;
-        self.write.write_all(format!("{question}\n").as_bytes()).ok()?;
+        self.write(format!("{question}\n").as_bytes()).then_some(())
+    }
+
+    /// Calls, and does not wait for the answer.
+    pub(crate) fn begin(&mut self, tool: &str, arguments: &Value) {
+        self.send("tools/call", &json!({ "name": tool, "arguments": arguments }))
+            .unwrap();
+    }
+
+    /// The next answer; none when the relay went away.
+    pub(crate) fn read(&mut self) -> Option<Value> {
         let mut line = String::new();
         match self.read.read_line(&mut line) {
             Ok(read) if read > 0 => Some(serde_json::from_str(&line).unwrap()),
@@ -62,8 +88,15 @@ impl Client {
         }
     }
 
+    /// Whether there is another answer that is whole.
+    pub(crate) fn whole_line(&mut self) -> bool {
+        let mut line = Vec::new();
+        self.read.read_until(b'\n', &mut line).unwrap();
+        line.ends_with(b"\n")
+    }
+
     /// The structured content of a call; none when the relay went away.
-    fn call(&mut self, tool: &str, arguments: &Value) -> Option<Value> {
+    pub(crate) fn call(&mut self, tool: &str, arguments: &Value) -> Option<Value> {
         let answer = self.ask("tools/call", &json!({ "name": tool, "arguments": arguments }))?;
         Some(answer["result"]["structuredContent"].clone())
     }
@@ -76,18 +109,18 @@ impl Drop for Client {
     }
 }
 
-fn tail(more: Value) -> Value {
+pub(crate) fn tail(more: Value) -> Value {
     let mut arguments = json!({ "target": "web-1", "path": "/var/log/x.log" });
     let fields = arguments.as_object_mut().unwrap();
     fields.extend(more.as_object().unwrap().clone());
     arguments
 }
 
-/// A room with a CA, and a target that answers a little late.
-async fn room() -> Room {
+/// A room with a CA, and a target of this manner.
+pub(crate) async fn room(manner: Manner, ca: Arc<crate::ca::Facts>) -> Room {
     let room = Room::new();
-    let target = target::serve(key(30), Manner::Slow(4), GOOD).await;
-    crate::ca::serve(&room.at("ca.sock"), crate::ca::Facts::generous());
+    let target = target::serve(key(30), manner, GOOD).await;
+    crate::ca::serve(&room.at("ca.sock"), ca);
     std::fs::set_permissions(room.at("ca.sock"), std::fs::Permissions::from_mode(0o666)).unwrap();
     let inventory = format!(
         "[target.web-1]\naddress = \"{}\"\nhost_ca = \"{}\"\nreceipt_key = \"{}\"\n",
@@ -99,7 +132,7 @@ async fn room() -> Room {
     room
 }
 
-fn serve(room: &Room) -> Child {
+pub(crate) fn serve(room: &Room) -> Child {
     let socket = room.at("run/relay.sock");
     // Left behind by the one that was killed.
     let _ = std::fs::remove_file(&socket);
@@ -136,7 +169,7 @@ fn look(room: &Room) -> BTreeMap<String, u32> {
 }
 
 /// How often the relay's log has each event of each request.
-fn log(room: &Room) -> BTreeMap<(String, String), u32> {
+pub(crate) fn log(room: &Room) -> BTreeMap<(String, String), u32> {
     let mut events = BTreeMap::new();
     for entry in std::fs::read_dir(room.at("log")).unwrap() {
         for line in std::fs::read_to_string(entry.unwrap().path()).unwrap().lines() {
@@ -153,7 +186,8 @@ fn log(room: &Room) -> BTreeMap<(String, String), u32> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_that_is_killed_under_load_again_and_again_leaves_nothing_in_doubt() {
-    let room = room().await;
+    let room = room(Manner::Slow(4), crate::ca::Facts::generous()).await;
+    room.limit("target_actions_per_minute = 1_000_000\ntarget_burst_actions = 1_000_000");
     // CA and target go on beside it, on threads of their own.
     tokio::task::spawn_blocking(move || again_and_again(&room))
         .await

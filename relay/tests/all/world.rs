@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use catalogue::{Catalogue, HostTrust, Inventory};
 use openssh::key::SigningKey;
+use relay::gate::{Clock, Gate};
 use relay::issuer::Issuer;
+use relay::limits::Limits;
 use relay::mcp::{self, Tools};
 use relay::people::People;
 use relay::pipeline::Relay;
@@ -138,7 +140,7 @@ impl World {
             issuer: Issuer::new(&socket),
             records: Records::open(&folder.path().join("log"), &state.join("log.lock"), &name).unwrap(),
             seats: Seats::default(),
-            busy: Relay::places(),
+            gate: Gate::default(),
             now: relay::serve::now,
             name,
         });
@@ -175,7 +177,7 @@ impl World {
             store: Box::new(Sqlite::open(&state.join("store.sqlite")).unwrap()),
             records: Records::open(&self.folder.path().join("log"), &state.join("log.lock"), &name).unwrap(),
             seats: Seats::default(),
-            busy: Relay::places(),
+            gate: Gate::default(),
             now: relay::serve::now,
             config,
             people,
@@ -186,6 +188,11 @@ impl World {
         });
         relay.take_up().await.unwrap();
         Self { relay, ..self }
+    }
+
+    /// Other limits, before there is a client.
+    pub(crate) fn limit(&mut self, limits: Limits, clock: Clock) {
+        Arc::get_mut(&mut self.relay).unwrap().gate = Gate::new(limits, clock);
     }
 
     /// A client of this uid, not yet initialised.
