@@ -117,6 +117,11 @@ impl Relay {
         let task = self.join(requester, &asked).await?;
         asked.about.task = Some(task.id.clone());
         let seat = self.seat(&task, &asked.act.target, &asked.about).await?;
+        // Until its end: who closes the task waits for it.
+        let _changing = match asked.risk {
+            Risk::Read => None,
+            Risk::Change | Risk::Destroy => Some(seat.changing.read().await),
+        };
         let (session, issued) = self.session(&seat, &asked.about).await?;
         let waited_s = session.waited_s();
         let built = self.build(requester, &task, &issued, asked).await?;

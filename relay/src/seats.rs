@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use openssh::key::{KeyError, SigningKey};
 use rand::TryRng as _;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, RwLock, Semaphore, watch};
 use wire::ids::{TargetName, TaskId};
 use zeroize::Zeroizing;
 
@@ -40,6 +40,8 @@ pub struct Seat {
     pub held: tokio::sync::Mutex<Held>,
     /// Told when a call renewed the certificate, and when the seat is given up.
     pub changed: Arc<Notify>,
+    /// Held by each change that is under way, all at once; by whoever waits until there is none.
+    pub changing: RwLock<()>,
     /// Whether the seat was given up: nothing begins on it any more.
     given_up: watch::Sender<bool>,
 }
@@ -69,6 +71,7 @@ impl Seat {
             key,
             held,
             changed: Arc::new(Notify::new()),
+            changing: RwLock::default(),
             given_up: watch::Sender::new(false),
         }
     }
@@ -203,6 +206,14 @@ impl Seats {
     #[must_use]
     pub fn find(&self, task: &TaskId, target: &TargetName) -> Option<Arc<Seat>> {
         lock(&self.taken).get(&(task.clone(), target.clone())).cloned()
+    }
+
+    /// The seats of a task.
+    #[must_use]
+    pub fn of(&self, task: &TaskId) -> Vec<Arc<Seat>> {
+        let taken = lock(&self.taken);
+        let of_task = taken.iter().filter(|((of, _), _)| of == task);
+        of_task.map(|(_, seat)| Arc::clone(seat)).collect()
     }
 
     /// Gives up all seats of a task: nothing begins on them from now on. Their keys go when the last user is done.

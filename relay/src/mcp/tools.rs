@@ -63,7 +63,7 @@ impl Tools {
             tool(
                 "close_task",
                 "Close a task",
-                "Ends a task: its sessions are closed and its keys forgotten.",
+                "Ends a task: changes under way get their answers, then its sessions are closed and its keys forgotten.",
                 &[("task_id", task_id(), true)],
             )
             .annotate(

@@ -151,3 +151,33 @@ impl Pauses {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_their_bound_and_are_never_all_alike() {
+        let bound = Duration::from_secs(2);
+        let all = || {
+            let mut pauses = Pauses::new((Duration::from_millis(50), bound));
+            std::array::from_fn::<Duration, 12, _>(|_| pauses.next())
+        };
+        let (one, two) = (all(), all());
+        assert_ne!(one, two);
+        assert!(
+            one[0] < Duration::from_millis(50) && one[0] >= Duration::from_millis(25),
+            "{one:?}"
+        );
+        assert!(
+            one[11] >= bound / 2 && one.iter().all(|pause| *pause < bound),
+            "{one:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_pause_that_would_last_too_long_is_not_begun() {
+        let mut pauses = Pauses::new((Duration::from_secs(3600), Duration::from_secs(3600)));
+        assert!(!pauses.wait(Instant::now() + Duration::from_secs(60)).await);
+    }
+}

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use audit::{Draft, Event};
+use tokio::time::{Instant, timeout_at};
 use wire::ids::{Reason, TargetName, TaskId};
 use wire::limits::TASK_MAX_S;
 use wire::{Code, Proof, Requester};
@@ -13,6 +15,9 @@ use crate::call::{Opened, Reply, TaskView};
 use crate::error::{About, Refusal};
 use crate::seats::{Seat, new_key};
 use crate::store::{self, Task};
+
+/// How long a task that is closed waits for its changes.
+const CLOSING: Duration = Duration::from_secs(30);
 
 impl Relay {
     /// A new task. The CA decides for each target; a task that is open nowhere is not opened.
@@ -164,7 +169,8 @@ impl Relay {
         })
     }
 
-    /// Ends a task: sessions are closed and keys forgotten, whatever else fails.
+    /// Ends a task: nothing more begins, changes that are under way get their answers, then sessions are closed and keys
+    /// forgotten, whatever else fails.
     pub(super) async fn close_task(&self, requester: &Requester, id: &TaskId) -> Result<Reply, Refusal> {
         let owner = Self::owner(requester);
         let unavailable = |error| Refusal::store(&error, &About::default());
@@ -175,6 +181,7 @@ impl Relay {
             ..About::default()
         };
         let closed = self.store.close(&owner, id, (self.now)()).await;
+        self.changes_end(id).await;
         let seats = self.give_up(self.seats.leave(id), "the task was closed").await;
         closed.map_err(|error| Refusal::store(&error, &about))?;
         let record = self
@@ -186,6 +193,16 @@ impl Relay {
             sessions: seats,
             record,
         })
+    }
+
+    /// Waits for the changes of a task that are under way: cut off, each would be one of which nobody knows.
+    async fn changes_end(&self, id: &TaskId) {
+        let until = Instant::now() + CLOSING;
+        for seat in self.seats.of(id) {
+            if timeout_at(until, seat.changing.write()).await.is_err() {
+                tracing::warn!(task = %id, target_name = %seat.target, "a change did not end before its task was closed");
+            }
+        }
     }
 
     /// Ends tasks whose time is up, and records what waits to be recorded. Called every few seconds.

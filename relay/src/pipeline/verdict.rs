@@ -267,6 +267,98 @@ mod tests {
         }
     }
 
+    fn verified(status: Status, code: Option<Code>) -> Verified {
+        Verified {
+            outcome: Outcome {
+                status,
+                code,
+                ..outcome(&Digest::zero(), "")
+            },
+            output: String::new(),
+            stderr: String::new(),
+            certificate_refused: None,
+        }
+    }
+
+    /// REQ-CHANGE-6
+    #[test]
+    fn only_the_targets_word_or_time_says_what_became_of_a_change() {
+        use session::Error as E;
+        let refused = |code| Err(Missed::Session(E::LineRefused(code)));
+        let table: [(&str, Result<Verified, Missed>, [&str; 2]); 14] = [
+            ("ok", Ok(verified(Status::Ok, None)), ["told", "told"]),
+            (
+                "failed",
+                Ok(verified(Status::Failed, Some(Code::ExitNonzero))),
+                ["told", "told"],
+            ),
+            (
+                "timed out",
+                Ok(verified(Status::TimedOut, Some(Code::DeadlineExceeded))),
+                ["told", "told"],
+            ),
+            (
+                "unknown",
+                Ok(verified(Status::Unknown, Some(Code::OutcomeUnknown))),
+                ["told", "told"],
+            ),
+            (
+                "expired",
+                Ok(verified(Status::Refused, Some(Code::RequestExpired))),
+                ["never", "never"],
+            ),
+            (
+                "at it",
+                Ok(verified(Status::Refused, Some(Code::InProgress))),
+                ["nothing", "nothing"],
+            ),
+            (
+                "halted",
+                Ok(verified(Status::Refused, Some(Code::Halted))),
+                ["refused", "refused"],
+            ),
+            ("not there", refused(Code::UnknownRequest), ["not yet", "never"]),
+            ("at it, by its id", refused(Code::InProgress), ["nothing", "nothing"]),
+            ("halted, by its id", refused(Code::Halted), ["nothing", "nothing"]),
+            (
+                "cut",
+                Err(Missed::Session(E::NoAnswer("cut".into()))),
+                ["nothing", "nothing"],
+            ),
+            (
+                "late",
+                Err(Missed::Session(E::TimedOut(std::time::Duration::ZERO))),
+                ["nothing", "nothing"],
+            ),
+            (
+                "not sent",
+                Err(Missed::Session(E::NotSent("cut".into()))),
+                ["unsent", "unsent"],
+            ),
+            ("forged", Err(Missed::Forged("forged")), ["nothing", "nothing"]),
+        ];
+        let count = table.len();
+        for (name, answer, [before, over]) in table {
+            let again = match &answer {
+                Ok(told) => Ok(verified(told.outcome.status, told.outcome.code)),
+                Err(Missed::Session(error)) => Err(Missed::Session(error.clone())),
+                Err(Missed::Forged(what)) => Err(Missed::Forged(what)),
+            };
+            for (answer, is_over, expected) in [(answer, false, before), (again, true, over)] {
+                let said = match word(answer, is_over, &About::default()) {
+                    Word::Told(_) => "told",
+                    Word::NeverRan => "never",
+                    Word::Nothing(_) => "nothing",
+                    Word::Unsent(_) => "unsent",
+                    Word::NotYet(_) => "not yet",
+                    Word::Refused(_) => "refused",
+                };
+                assert_eq!(said, expected, "{name}, over: {is_over}");
+            }
+        }
+        println!("{count} answers, each before its time is over and after");
+    }
+
     /// REQ-SESSION-17, REQ-OUTCOME-4
     #[test]
     fn an_answer_holds_for_its_key_request_and_output_only() {

@@ -199,6 +199,23 @@ async fn a_change_keeps_its_bytes_until_it_is_known_what_became_of_it() {
     assert_eq!(store.requests(&one.id).await.unwrap()[0].end, Some((Status::Ok, None)));
     assert!(store.sent(&one.id, &id(1)).await.is_err());
 
+    // What nobody will ever know is unknown, and is not asked for.
+    store
+        .begin(&one.id, request(3, Risk::Change), "bytes", 5)
+        .await
+        .unwrap();
+    store.sent(&one.id, &id(3)).await.unwrap();
+    store.give_up(&one.id, &id(3)).await.unwrap();
+    assert_eq!(left().await.len(), 1, "it has no end to stay with");
+    store
+        .settle(&one.id, &id(3), Status::Unknown, Some(Code::OutcomeUnknown))
+        .await
+        .unwrap();
+    store.give_up(&one.id, &id(3)).await.unwrap();
+    assert!(left().await.is_empty());
+    let end = store.requests(&one.id).await.unwrap()[1].end;
+    assert_eq!(end, Some((Status::Unknown, Some(Code::OutcomeUnknown))));
+
     // A read's bytes are not kept, and nobody asks again for what it would have said.
     store.begin(&one.id, request(2, Risk::Read), "bytes", 5).await.unwrap();
     assert_eq!(left().await[0].payload, None);

@@ -136,3 +136,26 @@ fn a_change_of_which_nobody_can_be_asked_is_unknown_and_known_once_somebody_can(
     assert_eq!(scene.effects(&word), 1);
     scene.books();
 }
+
+#[test]
+fn a_task_that_is_closed_while_its_change_runs_gives_the_answer_first() {
+    let scene = Scene::new();
+    let mut client = scene.client();
+    let (task, word) = (scene::task(&mut client), words());
+    let args = json!({ "word": word, "before_ms": 1000 });
+    let call = json!({ "name": "run_action", "arguments": count(&task, effects::ACTION, args) });
+    let change = client.send("tools/call", call).unwrap();
+    wait_for("the program", Duration::from_secs(10), || {
+        Ok(!processes::with_argument(&word).is_empty())
+    })
+    .unwrap();
+    let close = json!({ "name": "close_task", "arguments": { "task_id": task } });
+    let close = client.send("tools/call", close).unwrap();
+    let answers = client.called(&[change, close], Duration::from_secs(30)).unwrap();
+    assert_eq!(scene.judge(&answers[0], &word), Claim::Done);
+    assert_eq!(answers[1].value["closed"], true, "{}", answers[1].value);
+    let args = json!({ "word": word });
+    let late = client.call("run_action", count(&task, effects::ACTION, args)).unwrap();
+    assert_eq!(late.code(), "task_ended");
+    scene.books();
+}
