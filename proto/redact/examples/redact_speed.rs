@@ -1,4 +1,4 @@
-//! How quick it is: `cargo run --release -p writ-redact --example speed [MEBIBYTES]`.
+//! How quick it is: `cargo run --release -p writ-redact --example redact_speed [MEBIBYTES]`.
 //!
 //! Prints what the first use takes (it builds the automaton) and, for ordinary and for hostile inputs, the least time of
 //! five runs for so many MiB and for twice as many.

@@ -1,4 +1,4 @@
-//! How quick the log is: `cargo run --release -p writ-audit --example speed [MEBIBYTES]`.
+//! How quick the log is: `cargo run --release -p writ-audit --example log_speed [MEBIBYTES]`.
 //!
 //! Prints rates of appending with durability (1 and 64 writers), of verifying and of replaying.
 
