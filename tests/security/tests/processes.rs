@@ -285,7 +285,8 @@ fn killed_executor_leaves_nothing_after_the_next_session() {
         .unwrap();
     let executor = Pid::from_raw(i32::try_from(*executor).unwrap());
     kill(executor, Signal::SIGKILL).unwrap();
-    wait_for("the program's end", SOON, || Ok(stage.running().len() == 2)).unwrap();
+    // A session of an earlier test that ends just now may end what is left as well.
+    wait_for("the program's end", SOON, || Ok(stage.running().len() <= 2)).unwrap();
     // Another session begins and ends.
     let mut next = Stage::new(&stack).unwrap();
     next.unharmed(&stack).unwrap();
