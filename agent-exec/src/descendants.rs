@@ -25,10 +25,25 @@ pub(crate) fn adopt() -> Result<(), nix::Error> {
 
 /// Ends all descendants, and says how many could not be ended.
 pub(crate) fn end_all() -> usize {
+    end(|| below([me()]))
+}
+
+/// Ends what was left of actions whose agent-exec was killed: their programs died with it (PR_SET_PDEATHSIG), and what
+/// those had started became init's. Whoever runs as the actions' account behind walls of ours with init for a parent is
+/// such a one, and so is everything below it; sshd's own processes of that account have no walls.
+pub(crate) fn end_strays(runner_uid: u32) {
+    end(|| {
+        let strays = strays(runner_uid);
+        below(strays.iter().copied()).union(&strays).copied().collect()
+    });
+}
+
+/// Ends what is found until nothing is, and says how much could not be ended.
+fn end(find: impl Fn() -> BTreeSet<i32>) -> usize {
     let deadline = Instant::now() + PATIENCE;
     loop {
         reap();
-        let all = freeze();
+        let all = freeze(&find);
         if all.is_empty() {
             return 0;
         }
@@ -44,23 +59,18 @@ pub(crate) fn end_all() -> usize {
     }
 }
 
-/// Ends what was left of actions whose agent-exec was killed: their programs died with it (PR_SET_PDEATHSIG), and what
-/// those had started became init's. Whoever runs as the actions' account behind walls of ours with init for a parent is
-/// such a one; sshd's own processes of that account have no walls.
-pub(crate) fn end_strays(runner_uid: u32) {
+/// The eldest of what was left.
+fn strays(runner_uid: u32) -> BTreeSet<i32> {
     let Ok(processes) = std::fs::read_dir("/proc") else {
-        return;
+        return BTreeSet::new();
     };
-    for entry in processes.flatten() {
-        let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
-        let owner = entry.metadata().map(|about| about.uid());
-        if let (Some(pid), Ok(owner)) = (pid, owner)
-            && owner == runner_uid
-            && std::fs::read_to_string(entry.path().join("status")).is_ok_and(|text| is_stray(&text))
-        {
-            signal(pid, Signal::SIGKILL);
-        }
-    }
+    let strays = processes.flatten().filter_map(|entry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        let ours = entry.metadata().ok()?.uid() == runner_uid;
+        let stray = ours && is_stray(&std::fs::read_to_string(entry.path().join("status")).ok()?);
+        stray.then_some(pid)
+    });
+    strays.collect()
 }
 
 /// What `/proc/PID/status` says of a stray (proc(5)).
@@ -71,11 +81,12 @@ fn is_stray(status: &str) -> bool {
             .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
         found.map(str::trim) == Some(value)
     };
-    says("PPid", "1") && says("NoNewPrivs", "1") && says("Seccomp", "2")
+    // The dead wait for init, not for a signal.
+    says("PPid", "1") && says("NoNewPrivs", "1") && says("Seccomp", "2") && !says("State", "Z (zombie)")
 }
 
-/// Stops everything below this process, until a look finds nothing new.
-fn freeze() -> BTreeSet<i32> {
+/// Stops everything that is found, until a look finds nothing new.
+fn freeze(find: impl Fn() -> BTreeSet<i32>) -> BTreeSet<i32> {
     let mut frozen = BTreeSet::new();
     loop {
         let found = find();
@@ -90,10 +101,14 @@ fn freeze() -> BTreeSet<i32> {
     }
 }
 
-/// All processes below this one. The dead that nobody has waited for are among them.
-fn find() -> BTreeSet<i32> {
+fn me() -> i32 {
+    Pid::this().as_raw()
+}
+
+/// All processes below these. The dead that nobody has waited for are among them.
+fn below(these: impl IntoIterator<Item = i32>) -> BTreeSet<i32> {
     let mut found = BTreeSet::new();
-    let mut next = vec![i32::try_from(std::process::id()).unwrap_or(0)];
+    let mut next: Vec<i32> = these.into_iter().collect();
     while let Some(parent) = next.pop() {
         for child in children(parent) {
             if found.insert(child) {
@@ -177,10 +192,10 @@ pub(crate) mod tests {
         );
         assert_eq!(pids.len(), 2, "{pids:?}");
         assert!(pids.iter().all(lives));
-        assert!(pids.iter().all(|pid| find().contains(pid)), "{pids:?} {:?}", find());
+        assert!(pids.iter().all(|pid| below([me()]).contains(pid)), "{pids:?}");
         assert_eq!(end_all(), 0);
         assert!(!pids.iter().any(lives), "{pids:?}");
-        assert!(find().is_empty());
+        assert!(below([me()]).is_empty());
     }
 
     #[test]
@@ -193,14 +208,15 @@ pub(crate) mod tests {
         assert_eq!(pids.len(), 4);
         assert_eq!(end_all(), 0);
         assert!(!pids.iter().any(lives), "{pids:?}");
-        assert!(find().is_empty());
+        assert!(below([me()]).is_empty());
     }
 
     #[test]
     fn a_stray_has_lost_its_parent_and_stands_behind_walls() {
-        let status = "Name:\tperl\nPPid:\t1\nNoNewPrivs:\t1\nSeccomp:\t2\nSeccomp_filters:\t2\n";
+        let status = "Name:\tperl\nState:\tS (sleeping)\nPPid:\t1\nNoNewPrivs:\t1\nSeccomp:\t2\nSeccomp_filters:\t2\n";
         assert!(is_stray(status));
         for (from, to) in [
+            ("S (sleeping)", "Z (zombie)"),
             ("PPid:\t1", "PPid:\t12"),
             ("Privs:\t1", "Privs:\t0"),
             ("Seccomp:\t2", "Seccomp:\t0"),
