@@ -14,8 +14,20 @@ use crate::site::{FILE, LINES, TAIL_BYTES, WEB};
 /// One `tail_log` at the relay, in the client's open task or in a new one; and the task.
 pub fn tail_log(client: &mut McpClient) -> Result<(Run, String)> {
     let arguments = json!({"target": WEB, "path": FILE, "lines": LINES, "reason": "a bench"});
+    tail(client, "tail_log", arguments)
+}
+
+/// The same tail by another action, one that changes something as far as anybody knows.
+pub fn run_action(client: &mut McpClient, action: &str) -> Result<(Run, String)> {
+    let args = json!({"path": FILE, "lines": LINES});
+    let arguments = json!({"action": action, "target": WEB, "args": args, "reason": "a bench"});
+    tail(client, "run_action", arguments)
+}
+
+/// A call whose answer has to be the tail.
+pub fn tail(client: &mut McpClient, tool: &str, arguments: Value) -> Result<(Run, String)> {
     let begun = Instant::now();
-    let called = client.call("tail_log", arguments)?;
+    let called = client.call(tool, arguments)?;
     let took = ms(begun);
     let exit = called.value.get("exit_code").and_then(Value::as_i64);
     let text = called.value.pointer("/untrusted/output").and_then(Value::as_str);

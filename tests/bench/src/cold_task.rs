@@ -5,14 +5,16 @@ use anyhow::{Context as _, Result};
 use harness::ALICE;
 
 use crate::calls;
-use crate::peers::{self, Asyncssh};
+use crate::peers::{self, Ansible, Asyncssh, Connects};
 use crate::report::{Better, Report, Row};
-use crate::sample::{Run, Side, alternate_all};
+use crate::sample::{Run, Side, alternate, alternate_all};
 use crate::site::{Site, WEB};
 
 const NAME: &str = "cold_task";
 const ROUNDS: usize = 60;
 const WARM_UP: usize = 5;
+/// Rounds with ansible, which takes seconds.
+const FEW: usize = 20;
 
 /// What the relay logs of a connection, µs each, and what it is.
 const STEPS: [(&str, &str); 4] = [
@@ -34,6 +36,11 @@ pub fn run(report: &mut Report) -> Result<()> {
         calls::close(&mut client, &task)?;
         connection(&site, run)
     };
+    // Before the others: what they share with our side is borrowed for the rest of the run.
+    let ansible = Ansible::new(&site, Connects::EachTime)
+        .and_then(|ansible| alternate(1, FEW, [&mut own, &mut || ansible.run()]))
+        .inspect_err(|why| report.absent(NAME, "ansible", why))
+        .ok();
     let mut ssh = || peers::ssh_cold(&site);
     let mut cold = asyncssh.as_mut().map(|asyncssh| || asyncssh.run("cold"));
     let mut sides: Vec<Side<'_>> = vec![&mut own, &mut ssh];
@@ -42,7 +49,13 @@ pub fn run(report: &mut Report) -> Result<()> {
     let own = all.next().context("no samples")?;
     let bare = own.bare();
     let rows = [("ssh, curve25519", 0.25, own), ("asyncssh", 0.35, bare)];
-    for ((peer, goal, ours), theirs) in rows.into_iter().zip(all) {
+    let rows = rows
+        .into_iter()
+        .zip(all)
+        .map(|((peer, goal, ours), theirs)| (peer, goal, ours, theirs));
+    // Twenty times as fast: what is asked of one action on many targets.
+    let few = ansible.map(|[ours, theirs]| ("ansible, connecting", 0.05, ours.bare(), theirs));
+    for (peer, goal, ours, theirs) in rows.chain(few) {
         report.add(Row {
             name: NAME,
             variant: "open a task, first tail of 20 KB",

@@ -21,6 +21,7 @@ pub mod session;
 pub mod site;
 pub mod statistic;
 pub mod warm_action;
+pub mod warm_change;
 pub mod warm_rate;
 
 use anyhow::Result;
@@ -31,8 +32,9 @@ use report::Report;
 pub type Bench = (&'static str, fn(&mut Report) -> Result<()>);
 
 /// All benches.
-pub const BENCHES: [Bench; 7] = [
+pub const BENCHES: [Bench; 8] = [
     ("warm_action", warm_action::run),
+    ("warm_change", warm_change::run),
     ("warm_rate", warm_rate::run),
     ("cold_task", cold_task::run),
     ("mcp_call", mcp_call::run),

@@ -127,6 +127,72 @@ impl Asyncssh {
     }
 }
 
+/// How ansible connects.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Connects {
+    /// Anew for each run.
+    EachTime,
+    /// Once: the connection is kept by a master of OpenSSH's, and modules are sent through it without a file (pipelining).
+    Once,
+}
+
+/// ansible's `command` module, a new process for each run, as people start it.
+pub struct Ansible {
+    program: PathBuf,
+    home: PathBuf,
+    connects: Connects,
+}
+
+impl Ansible {
+    /// What it prints before the output.
+    const HEAD: &str = "web | CHANGED | rc=0 >>\n";
+
+    /// Writes its inventory.
+    pub fn new(site: &Site, connects: Connects) -> Result<Ansible> {
+        let address = site.stack.target(WEB)?.address();
+        let program = installed(site, "python/bin/ansible")?;
+        let home = site.stack.folder().join(format!("ansible-{}", connects as u8));
+        std::fs::create_dir_all(&home)?;
+        let host = format!(
+            "web ansible_host={} ansible_port={} ansible_user={} ansible_ssh_private_key_file={} \
+             ansible_python_interpreter=auto_silent\n",
+            address.ip(),
+            address.port(),
+            STRANGER.name,
+            site.key.display()
+        );
+        std::fs::write(home.join("hosts"), host)?;
+        Ok(Ansible {
+            program,
+            home,
+            connects,
+        })
+    }
+
+    /// One run.
+    pub fn run(&self) -> Result<Run> {
+        let (master, pipelining) = match self.connects {
+            Connects::EachTime => ("ControlMaster=no", "False"),
+            Connects::Once => ("ControlMaster=auto -o ControlPersist=600", "True"),
+        };
+        let mut ansible = Command::new(&self.program);
+        ansible.args(["web", "-m", "command", "-a", &command(), "-i"]);
+        ansible.arg(self.home.join("hosts")).stdin(Stdio::null());
+        ansible
+            .env("HOME", &self.home)
+            .env("ANSIBLE_CONFIG", "/dev/null")
+            .env("ANSIBLE_HOST_KEY_CHECKING", "False")
+            .env("ANSIBLE_PIPELINING", pipelining)
+            .env("ANSIBLE_REMOTE_TMP", "/tmp/.ansible")
+            .env("ANSIBLE_SSH_CONTROL_PATH", self.home.join("master"))
+            .env(
+                "ANSIBLE_SSH_ARGS",
+                format!("-F none -o UserKnownHostsFile=/dev/null -o KexAlgorithms=curve25519-sha256 -o {master}"),
+            );
+        ended(ansible, End::fine(Self::HEAD.len() as u64 + TAIL_BYTES))
+    }
+}
+
 /// Whether ssh-mcp goes to sshd's usual address, or to the one with quick ACKs.
 #[derive(Clone, Copy)]
 pub enum Acks {
@@ -182,7 +248,7 @@ impl SshMcp {
 
     /// What its tool is asked.
     pub fn arguments() -> (&'static str, Value) {
-        ("run-command", json!({"command": command()}))
+        ("read-command", json!({"command": command()}))
     }
 }
 

@@ -4,12 +4,12 @@ use std::fs;
 
 use anyhow::{Context as _, Result};
 use harness::{ALICE, McpClient, processes};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::calls;
 use crate::report::{Better, Report, Row};
 use crate::sample::{Run, Samples};
-use crate::site::{FILE, LINES, Site, TAIL_BYTES, WEB};
+use crate::site::{FILE, LINES, Site, WEB};
 
 const NAME: &str = "relay";
 /// A person's client may have 32 tasks open.
@@ -58,16 +58,7 @@ fn one_task(client: &mut McpClient) -> Result<Result<(), String>> {
     let opened = client.call_ok("open_task", json!({"reason": "a bench", "targets": [WEB]}))?;
     let task = opened.get("task_id").context("no task")?;
     let arguments = json!({"target": WEB, "path": FILE, "lines": LINES, "task_id": task});
-    let called = client.call("tail_log", arguments)?;
-    let text = called.value.pointer("/untrusted/output").and_then(Value::as_str);
-    let bytes = text.map_or(0, str::len) as u64;
-    Ok(
-        if bytes == TAIL_BYTES && called.value.get("exit_code") == Some(&json!(0)) {
-            Ok(())
-        } else {
-            Err(format!("{bytes} bytes ({})", called.code()))
-        },
-    )
+    Ok(calls::tail(client, "tail_log", arguments)?.0.check())
 }
 
 /// Memory of the relay's process, in bytes.

@@ -26,6 +26,8 @@ pub const LINES: u32 = 200;
 pub const TAIL_BYTES: u64 = LINE_BYTES * LINES as u64;
 /// The relay's state: in one folder of files.
 const RELAY_STATE: &str = "/var/lib/writ-relay";
+/// Where the target keeps what became of changes.
+const LEDGER: &str = "/var/lib/writ/ledger";
 /// Where sshd finds the others' key, inside the target.
 const PEERS_KEY: &str = "/etc/ssh/bench_key";
 
@@ -37,24 +39,30 @@ pub struct Site {
     pub log: OnDisk,
     /// The others' private key, in a file that only root reads.
     pub key: PathBuf,
-    _others: [OnDisk; 3],
+    _others: [OnDisk; 4],
 }
 
 impl Site {
-    /// Starts everything. Tasks live as long as a run may take.
+    /// Starts everything, with what is shipped.
     pub fn start(report: &Report) -> Result<Site> {
+        Site::start_with(report, Options::default())
+    }
+
+    /// The same with other actions and policies. Tasks live as long as a run may take.
+    pub fn start_with(report: &Report, options: Options) -> Result<Site> {
         let mut stack = Stack::start(&Options {
             targets: vec![WEB],
             task_lifetime_s: 900,
-            ..Options::default()
+            ..options
         })?;
         let disk = report.folder().join("disk");
         write_log(&stack, 3000)?;
         let log = OnDisk::put(stack.target(WEB)?.root(), LOG, &disk)?;
+        let ledger = OnDisk::put(stack.target(WEB)?.root(), LEDGER, &disk)?;
         stack.control.stop_relay();
         stack.control.stop_ca();
         let put = |folder| OnDisk::put(stack.control.root(), folder, &disk);
-        let others = [put(CA_LOG)?, put(RELAY_LOG)?, put(RELAY_STATE)?];
+        let others = [ledger, put(CA_LOG)?, put(RELAY_LOG)?, put(RELAY_STATE)?];
         stack.control.start_ca()?;
         stack.control.start_relay()?;
         let key = plain_account(&mut stack)?;

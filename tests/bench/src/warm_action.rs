@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
+use harness::world::World;
 use harness::{EvilRelay, RUNNER, Session, Stack};
 use openssh::key::SigningKey;
 use openssh::sshsig;
@@ -98,10 +99,15 @@ pub fn of_the_catalogue(runtime: &Runtime, stack: &Stack) -> Result<Ours> {
     Ours::open(runtime, stack, relay, payload)
 }
 
+/// The manifest of the shipped action.
+pub fn shipped() -> Result<String> {
+    let path = World::here()?.target_package()?.join("actions.d/tail_log.toml");
+    Ok(std::fs::read_to_string(path)?)
+}
+
 /// The same action with the real tail for its program. No policy grants it, so the certificate is signed by hand.
 fn with_tail(runtime: &Runtime, stack: &Stack) -> Result<Ours> {
-    let shipped = stack.world().target_package()?.join("actions.d/tail_log.toml");
-    let manifest = std::fs::read_to_string(shipped)?
+    let manifest = shipped()?
         .replace("\"tail_log\"", &format!("\"{REAL}\""))
         .replace(INSPECT, "/usr/bin/tail")
         .replace("[\"tail\", \"-n\"", "[\"-n\"")

@@ -1,7 +1,6 @@
 //! The control host: CA, relay and the accounts of the people whose clients talk to the relay, in a root of their own.
 
 use std::fs::{self, File};
-use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -133,7 +132,7 @@ impl Control {
     }
 
     /// Sends the relay to another address for a target, as a network would: its name, keys and inventory stay.
-    pub fn reroute(&mut self, target: &Target, address: SocketAddr) -> Result<()> {
+    pub fn reroute(&mut self, target: &Target, address: &str) -> Result<()> {
         let path = "etc/writ/inventory.toml";
         let inventory = fs::read_to_string(self.root.at(path))?;
         let rerouted = inventory.replace(&format!("\"{}\"", target.address()), &format!("\"{address}\""));

@@ -51,9 +51,14 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// A wire to this address, whole and lit.
+    /// A wire to this address from one of its own, whole and lit.
     pub fn to(target: SocketAddr) -> Result<Wire> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("failed to listen")?;
+        Wire::between((Ipv4Addr::LOCALHOST, 0).into(), target)
+    }
+
+    /// A wire between these two addresses, whole and lit.
+    pub fn between(from: SocketAddr, target: SocketAddr) -> Result<Wire> {
+        let listener = TcpListener::bind(from).with_context(|| format!("failed to listen on {from}"))?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             cuts: Mutex::default(),

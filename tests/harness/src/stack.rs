@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, anyhow};
@@ -149,9 +150,14 @@ impl Stack {
 
     /// An MCP client of this person, through `writ-relay stdio`.
     pub fn client(&self, who: Who) -> Result<McpClient> {
+        McpClient::start(self.client_command(who))
+    }
+
+    /// What such a client starts.
+    pub fn client_command(&self, who: Who) -> Command {
         let mut command = self.control.command(who, "writ-relay");
         command.arg("stdio");
-        McpClient::start(command)
+        command
     }
 
     /// Calls the CA as this account: `rpc` is `describe`, `open_task` or `renew_task`, and the fields are those of ca.proto.

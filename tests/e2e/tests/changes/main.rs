@@ -4,5 +4,6 @@
 
 mod cut;
 mod gone;
+mod load;
 mod scene;
 mod whole;

@@ -1,6 +1,6 @@
 //! A stack in which effects are counted, a wire to its target that breaks when it is told to, and what an answer has to be.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use harness::cut::Wire;
@@ -33,7 +33,7 @@ impl Scene {
         let mut stack = Stack::start(&options).unwrap();
         let wire = Wire::to(stack.target(WEB).unwrap().address()).unwrap();
         let Stack { control, targets, .. } = &mut stack;
-        control.reroute(&targets[0], wire.address()).unwrap();
+        control.reroute(&targets[0], &wire.address().to_string()).unwrap();
         Scene { stack, wire }
     }
 
@@ -66,37 +66,46 @@ impl Scene {
         claim
     }
 
-    /// What holds of all logs, whatever happened: each request that was recorded has an end that stands, no request was run
-    /// twice, and what is said to be done is on record where it was done.
+    /// See [`books`].
     pub(crate) fn books(&self) {
-        let relay = self.stack.control.records_relay().unwrap();
-        let target = self.target().records().unwrap();
-        let ends = ends(&relay);
-        let mut intents: BTreeMap<String, usize> = BTreeMap::new();
-        for record in target.iter().filter(|record| records::is(record, "intent")) {
-            *intents.entry(id(record)).or_default() += 1;
-        }
-        let ok = ends_in(&target, "result", "ok");
-        for record in relay.iter().filter(|record| records::is(record, "request")) {
-            let id = id(record);
-            let end = ends.get(&id).unwrap_or_else(|| panic!("{record} has no end"));
-            let ran = intents.remove(&id).unwrap_or_default();
-            match end.as_str() {
-                "ok" => assert!(ran == 1 && ok.contains(&id), "{record}"),
-                "refused" => assert_eq!(ran, 0, "{record}"),
-                _ => assert!(ran <= 1, "{record}"),
-            }
-        }
-        assert!(
-            intents.is_empty(),
-            "requests that the relay has no record of: {intents:?}"
-        );
-        let said = Evidence::copy(&self.stack, &format!("after-{}", words()))
-            .unwrap()
-            .verify()
-            .unwrap();
-        assert_eq!(said.exit, 0, "{:?}", said.faults());
+        books(&self.stack);
     }
+}
+
+/// What holds of all logs, whatever happened: each request that was recorded has an end that stands, no request was run
+/// twice, and what is said to be done is on record where it was done.
+pub(crate) fn books(stack: &Stack) {
+    let relay = stack.control.records_relay().unwrap();
+    let targets: Vec<Value> = stack
+        .targets
+        .iter()
+        .flat_map(|target| target.records().unwrap())
+        .collect();
+    let ends = ends(&relay);
+    let mut intents: BTreeMap<String, usize> = BTreeMap::new();
+    for record in targets.iter().filter(|record| records::is(record, "intent")) {
+        *intents.entry(id(record)).or_default() += 1;
+    }
+    let ok = ends_in(&targets, "result", "ok");
+    for record in relay.iter().filter(|record| records::is(record, "request")) {
+        let id = id(record);
+        let end = ends.get(&id).unwrap_or_else(|| panic!("{record} has no end"));
+        let ran = intents.remove(&id).unwrap_or_default();
+        match end.as_str() {
+            "ok" => assert!(ran == 1 && ok.contains(&id), "{record}"),
+            "refused" => assert_eq!(ran, 0, "{record}"),
+            _ => assert!(ran <= 1, "{record}"),
+        }
+    }
+    assert!(
+        intents.is_empty(),
+        "requests that the relay has no record of: {intents:?}"
+    );
+    let said = Evidence::copy(stack, &format!("after-{}", words()))
+        .unwrap()
+        .verify()
+        .unwrap();
+    assert_eq!(said.exit, 0, "{:?}", said.faults());
 }
 
 /// What an answer says of the effect.
@@ -117,7 +126,12 @@ pub(crate) fn words() -> String {
 
 /// The arguments of a call that counts an effect.
 pub(crate) fn count(task: &Value, action: &str, args: Value) -> Value {
-    json!({ "action": action, "target": WEB, "task_id": task, "args": args })
+    count_on(WEB, task, action, args)
+}
+
+/// The same on any target.
+pub(crate) fn count_on(target: &str, task: &Value, action: &str, args: Value) -> Value {
+    json!({ "action": action, "target": target, "task_id": task, "args": args })
 }
 
 /// A new task of its own.
@@ -146,7 +160,7 @@ fn ends(relay: &[Value]) -> BTreeMap<String, String> {
         .collect()
 }
 
-fn ends_in(log: &[Value], event: &str, status: &str) -> Vec<String> {
+fn ends_in(log: &[Value], event: &str, status: &str) -> BTreeSet<String> {
     let fits = |record: &&Value| records::is(record, event) && records::of(record, "status") == Some(status);
     log.iter().filter(fits).map(id).collect()
 }
