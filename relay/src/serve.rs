@@ -181,7 +181,7 @@ async fn end(relay: &Relay, mut connections: JoinSet<()>, drain: Duration) -> Re
         );
     }
     let left = async {
-        relay.leave_all().await;
+        relay.leave_all();
         relay.gate.empty().await;
     };
     if tokio::time::timeout(SETTLE, left).await.is_err() {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use openssh::key::PublicKey;
 use rand::RngExt as _;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use wire::Code;
 use wire::limits::SKEW_S;
 use wire::lines::RelayLine;
@@ -43,7 +43,7 @@ impl Relay {
     /// the first time.
     pub(super) async fn ask_again(
         self: &Arc<Self>,
-        seat: &Seat,
+        seat: &Arc<Seat>,
         asking: &Asking<'_>,
         mut why: String,
         until: Instant,
@@ -52,9 +52,9 @@ impl Relay {
         let (mut pauses, mut nothing_left) = (Pauses::new(PAUSES), asking.nothing_left);
         let mut lines = asking.lines;
         while pauses.wait(until).await {
-            let (session, issued) = match timeout_at(until, self.session(seat, &about)).await {
-                Ok(Ok(reached)) => reached,
-                Ok(Err(refusal)) => {
+            let (session, issued) = match self.session(seat, None, &about, until).await {
+                Ok(reached) => reached,
+                Err(refusal) => {
                     why.clone_from(&refusal.message);
                     if refusal.retryable() {
                         continue;
@@ -62,7 +62,6 @@ impl Relay {
                     // Somebody's no: asking again changes nothing.
                     break;
                 }
-                Err(_) => break,
             };
             let asking = Asking { lines, ..*asking };
             let left = until.saturating_duration_since(Instant::now());

@@ -94,6 +94,11 @@ fn refusal(code: Code, message: &str) -> Status {
 }
 
 impl FewLines {
+    async fn take_time(&self) {
+        let slow = self.0.slow_ms.load(Ordering::SeqCst);
+        tokio::time::sleep(std::time::Duration::from_millis(slow)).await;
+    }
+
     fn mint(&self, task: &str, target: &str, key: &str) -> Result<Response<TaskCertificate>, Status> {
         if target.starts_with("denied") {
             return Err(refusal(Code::PolicyDenied, "no policy permits it"));
@@ -139,14 +144,14 @@ impl Ca for FewLines {
     async fn open_task(&self, request: Request<OpenTaskRequest>) -> Result<Response<TaskCertificate>, Status> {
         let request = request.into_inner();
         self.0.opened.fetch_add(1, Ordering::SeqCst);
-        let slow = self.0.slow_ms.load(Ordering::SeqCst);
-        tokio::time::sleep(std::time::Duration::from_millis(slow)).await;
+        self.take_time().await;
         self.mint(&request.task_id, &request.target, &request.public_key)
     }
 
     async fn renew_task(&self, request: Request<RenewTaskRequest>) -> Result<Response<TaskCertificate>, Status> {
         let request = request.into_inner();
         self.0.renewed.fetch_add(1, Ordering::SeqCst);
+        self.take_time().await;
         let target = if self.0.no_renewal.load(Ordering::SeqCst) {
             "denied"
         } else {
@@ -163,6 +168,7 @@ impl Ca for FewLines {
         let text = String::from_utf8(request.payload).unwrap();
         let payload = Payload::parse(text.as_bytes()).unwrap();
         self.0.authorized.lock().unwrap().push(text);
+        self.take_time().await;
         if let Some(code) = *self.0.says_no.lock().unwrap() {
             return Err(refusal(code, "it says no"));
         }

@@ -20,4 +20,5 @@ mod restart;
 mod sessions;
 mod story;
 mod target;
+mod waits;
 mod world;

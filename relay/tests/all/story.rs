@@ -289,10 +289,10 @@ async fn what_a_task_was_not_opened_on_is_recorded_also_when_it_is_open_elsewher
     let refused: Vec<&Value> = records.iter().filter(|record| record["event"] == "refused").collect();
     assert_eq!(
         refused.iter().map(|record| &record["target"]).collect::<Vec<_>>(),
-        ["web-2", "web-1"],
+        ["denied-1", "web-2", "web-1"],
         "one for each target, and the one that was answered last"
     );
-    assert_eq!(refused[1]["seq"], said["record"]);
+    assert_eq!(refused[2]["seq"], said["record"]);
 }
 
 /// REQ-SESSION-17, REQ-OUTCOME-4
