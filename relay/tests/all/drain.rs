@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::binary::Room;
 use crate::ca::Facts;
 use crate::kills::{Client, log, room, serve, tail};
-use crate::target::Manner;
+use crate::target::{Gate, Manner};
 
 const CLIENTS: usize = 10;
 const CALLS: usize = 20;
@@ -73,7 +73,8 @@ async fn with(manner: Manner, ca: &Arc<Facts>, limits: &str, test: impl FnOnce(&
 async fn a_relay_that_is_told_to_stop_finishes_twenty_calls_and_begins_none() {
     let ca = Facts::generous();
     let facts = Arc::clone(&ca);
-    with(Manner::Slow(2000), &ca, "drain_s = 60", move |room| {
+    let gate = Gate::closed();
+    with(Manner::Waits(gate.clone()), &ca, "drain_s = 60", move |room| {
         let mut relay = serve(room);
         let mut stranger = Client::connect(room, 99);
         let mut clients = under_way(room);
@@ -87,6 +88,7 @@ async fn a_relay_that_is_told_to_stop_finishes_twenty_calls_and_begins_none() {
         is_told_to_come_again(&mut stranger);
         let opened = stranger.call("open_task", &json!({ "reason": "why", "targets": ["web-1"] }));
         assert_eq!(opened.unwrap()["code"], "stopping");
+        gate.open();
         for client in &mut clients {
             for _ in 0..CALLS / CLIENTS {
                 let answer = client.read().unwrap();

@@ -150,7 +150,9 @@ async fn every_request_that_was_under_way_is_in_a_known_state_after_a_restart() 
         .await
         .call("task_status", json!({ "task_id": task }))
         .await;
-    for (request, (number, status, code)) in status["requests"].as_array().unwrap().iter().zip(expected) {
+    let requests = status["requests"].as_array().unwrap();
+    assert_eq!(requests.len(), expected.len(), "{status}");
+    for (request, (number, status, code)) in requests.iter().zip(expected) {
         assert_eq!(
             (&request["request_id"], &request["status"], &request["code"]),
             (&json!(id(number).as_str()), &json!(status), &json!(code))

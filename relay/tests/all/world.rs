@@ -195,6 +195,11 @@ impl World {
         Arc::get_mut(&mut self.relay).unwrap().gate = Gate::new(limits, clock);
     }
 
+    /// Another clock, before there is a client.
+    pub(crate) fn clock(&mut self, now: fn() -> u64) {
+        Arc::get_mut(&mut self.relay).unwrap().now = now;
+    }
+
     /// A client of this uid, not yet initialised.
     pub(crate) fn raw(&self, uid: u32) -> Client {
         let (near, far) = tokio::io::duplex(64 * 1024);
