@@ -108,12 +108,15 @@ pub(crate) fn books(stack: &Stack) {
     assert_eq!(said.exit, 0, "{:?}", said.faults());
 }
 
-/// Codes of a change that has no outcome: it never began, and never will.
-const NEVER: [&str; 6] = [
+/// Codes of a change that has no outcome: it never began, and never will. Most are of who could not be reached or understood
+/// before anything was sent.
+const NEVER: [&str; 8] = [
     "not_sent",
     "request_expired",
     "session_lost",
     "unreachable",
+    "protocol_error",
+    "capacity",
     "ca_unavailable",
     "task_ended",
 ];
