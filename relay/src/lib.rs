@@ -17,6 +17,7 @@ pub mod inventory;
 pub mod issuer;
 pub mod limits;
 pub mod lines;
+mod lock;
 pub mod mcp;
 pub mod people;
 pub mod pipeline;

@@ -205,7 +205,7 @@ impl Relay {
         }
     }
 
-    /// Ends tasks whose time is up, and records what waits to be recorded. Called every few seconds.
+    /// Ends tasks whose time is up. Called every few seconds.
     pub async fn sweep(&self) {
         let now = (self.now)();
         let over = self.store.expire(now).await.unwrap_or_else(|error| {
@@ -219,7 +219,6 @@ impl Relay {
                 tracing::error!(%error, task = %task.id, "the end of a task cannot be recorded");
             }
         }
-        self.records.flush_strangers(now).await;
     }
 
     /// Ends every session and forgets every key.
