@@ -19,6 +19,7 @@ pub mod limits;
 pub mod lines;
 mod lock;
 pub mod mcp;
+mod pauses;
 pub mod people;
 pub mod pipeline;
 pub mod records;

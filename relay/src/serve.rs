@@ -20,7 +20,7 @@ use crate::gate::{self, Gate};
 use crate::issuer::Issuer;
 use crate::mcp::{self, Tools};
 use crate::people::People;
-use crate::pipeline::{NotTakenUp, Relay};
+use crate::pipeline::{NotTakenUp, Relay, Turns};
 use crate::records::Records;
 use crate::seats::Seats;
 use crate::store::{Sqlite, Unusable};
@@ -114,6 +114,7 @@ fn build(loaded: check::Loaded) -> Result<Arc<Relay>, Error> {
         issuer: Issuer::new(&config.ca_socket),
         seats: Seats::new(config.bounds, config.connections),
         gate: Gate::new(config.limits, gate::clock()),
+        turns: Turns::default(),
         name: config.name,
         config: config.digest,
         inventory,

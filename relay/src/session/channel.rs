@@ -12,7 +12,7 @@ use wire::Code;
 use wire::lines::{Answer, RelayLine, TargetLine};
 
 use super::dial::LoggedIn;
-use super::hello::{self, StandardError};
+use super::hello::{self, Clock, StandardError};
 use super::{Error, Far, GOODBYE, HELLO, WRITE, plain, quoted, within};
 use crate::lines::{Lines, Piece};
 
@@ -31,7 +31,7 @@ impl Certificate {
 
 /// An open channel whose hello was verified.
 pub(super) struct Channel {
-    ahead_s: i64,
+    clock: Clock,
     writer: tokio::sync::Mutex<Writer>,
     shared: Arc<Shared>,
 }
@@ -154,8 +154,8 @@ impl Channel {
         let mut lines = Lines::new(wire::limits::LINE_OUT);
         let mut standard_error = StandardError::default();
         let hello = hello::first_line(&mut read, &mut lines, &mut standard_error, far);
-        let ahead_s = match within(HELLO, "first line", hello).await {
-            Ok(ahead_s) => ahead_s,
+        let clock = match within(HELLO, "first line", hello).await {
+            Ok(clock) => clock,
             Err(error) => {
                 // Other channels of the connection may go on.
                 let _ = half.close().await;
@@ -174,7 +174,7 @@ impl Channel {
             changed: Notify::new(),
         });
         let channel = Arc::new(Self {
-            ahead_s,
+            clock,
             writer: tokio::sync::Mutex::new(Writer {
                 half,
                 sent: 1,
@@ -195,7 +195,12 @@ impl Channel {
 
     /// How many seconds the target's clock was ahead of ours when the channel was opened.
     pub(super) fn ahead_s(&self) -> i64 {
-        self.ahead_s
+        self.clock.ahead_s
+    }
+
+    /// The target's clock now, at least.
+    pub(super) fn target_now(&self) -> u64 {
+        self.clock.now()
     }
 
     pub(super) fn is_alive(&self) -> bool {
