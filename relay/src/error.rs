@@ -169,7 +169,7 @@ impl Refusal {
                 )
             }
             E::Protocol(what) => relay(Code::ProtocolError, what),
-            E::ChannelRefused => relay(Code::ProtocolError, &"sshd opens no channel"),
+            E::ChannelRefused => relay(Code::Capacity, &"sshd opens no channel"),
             E::Clock(ahead_s) => {
                 let way = if *ahead_s > 0 { "ahead of" } else { "behind" };
                 let detail = format!("its clock is {} s {way} the relay's", ahead_s.unsigned_abs());

@@ -27,6 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use catalogue::{Catalogue, HostTrust, Inventory};
+use tokio::time::{Instant, timeout_at};
 use wire::ids::{Digest, TargetName};
 use wire::{Code, Proof, Requester, Risk};
 
@@ -45,6 +46,8 @@ pub use restart::NotTakenUp;
 
 /// What the network and the target's own work may take beyond an action's own time.
 const MARGIN: Duration = Duration::from_secs(10);
+/// How long a call may wait for others before it is refused: for its turn, a connection, a session.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Most actions that are named to somebody who asked for one that is none.
 const NAMED: usize = 64;
 /// Longest text that is put into a record.
@@ -97,16 +100,26 @@ impl Relay {
         let Some(requester) = Self::requester(&caller) else {
             return Err(self.refuse_stranger(&caller).await);
         };
+        let until = Instant::now() + PATIENCE;
         let _place = self.let_in(&requester, &call).await?;
-        match self.answer(&caller, &requester, call).await {
+        match self.answer(&caller, &requester, call, until).await {
             Ok(reply) => Ok(reply),
             Err(refusal) => Err(self.record_refusal(&requester, refusal).await),
         }
     }
 
-    async fn answer(self: &Arc<Self>, caller: &Caller, requester: &Requester, call: Call) -> Result<Reply, Refusal> {
+    async fn answer(
+        self: &Arc<Self>,
+        caller: &Caller,
+        requester: &Requester,
+        call: Call,
+        until: Instant,
+    ) -> Result<Reply, Refusal> {
         match call {
-            Call::Act(act) => self.act(requester, act).await.map(|done| Reply::Done(Box::new(done))),
+            Call::Act(act) => {
+                let done = self.act(requester, act, until).await?;
+                Ok(Reply::Done(Box::new(done)))
+            }
             Call::OpenTask { reason, targets } => self.open_task(requester, reason, targets).await.map(Reply::Opened),
             Call::TaskStatus { task } => self.task_status(requester, &task).await.map(Reply::Status),
             Call::CloseTask { task } => self.close_task(requester, &task).await,
@@ -116,29 +129,28 @@ impl Relay {
     }
 
     /// An action, from the call to the outcome.
-    async fn act(self: &Arc<Self>, requester: &Requester, act: Act) -> Result<Done, Refusal> {
+    async fn act(self: &Arc<Self>, requester: &Requester, act: Act, until: Instant) -> Result<Done, Refusal> {
         let mut asked = self.check(act)?;
-        let task = self.join(requester, &asked).await?;
+        let task = self.join(requester, &asked, until).await?;
         asked.about.task = Some(task.id.clone());
-        let seat = self.seat(&task, &asked.act.target, &asked.about).await?;
+        let seat = self.seat(&task, &asked.act.target, &asked.about, until).await?;
+        let reached = self.reach(&seat, &asked.about, until).await?;
         // Until its end: who closes the task waits for it.
         let _changing = match asked.risk {
             Risk::Read => None,
-            Risk::Change | Risk::Destroy => Some(seat.changing.read().await),
-        };
-        let (session, issued) = self.session(&seat, &asked.about).await?;
-        let waited_s = session.waited_s();
-        let built = self.build(requester, &task, &issued, asked).await?;
-        let recorded = self.record_request(requester, &task, built).await?;
-        let told = match self.permitted(&seat, &issued, &recorded).await {
-            Ok(permitted) => {
-                self.send(&seat, session, &issued.receipt_key, &recorded, permitted)
-                    .await
+            Risk::Change | Risk::Destroy => {
+                let ended = || Refusal::new(Code::TaskEnded, &asked.about);
+                Some(seat.begin_change().await.ok_or_else(ended)?)
             }
+        };
+        let built = self.build(requester, &task, &reached.issued, asked).await?;
+        let recorded = self.record_request(requester, &task, built).await?;
+        // A session last: while the CA judges, and however long, it is another call's.
+        let told = match self.permitted(&seat, &reached.issued, &recorded).await {
+            Ok(permitted) => self.send(&seat, reached, &recorded, permitted, until).await,
             Err(refusal) => Err(refusal),
         };
-        let done = self.conclude(&task, recorded, told).await?;
-        Ok(Done { waited_s, ..done })
+        self.conclude(&task, recorded, told).await
     }
 
     /// The action is in the catalogue, its arguments fit, the target is in the inventory.
@@ -186,7 +198,7 @@ impl Relay {
     }
 
     /// The task that was named, or the caller's open task on the target, or a new one.
-    async fn join(self: &Arc<Self>, requester: &Requester, asked: &Asked) -> Result<Task, Refusal> {
+    async fn join(self: &Arc<Self>, requester: &Requester, asked: &Asked, until: Instant) -> Result<Task, Refusal> {
         let owner = Self::owner(requester);
         if let Some(id) = &asked.act.task {
             let about = About {
@@ -210,7 +222,9 @@ impl Relay {
             return Ok(task);
         }
         let turn = self.seats.turn(&owner, &asked.act.target);
-        let _turn = turn.lock().await;
+        let Ok(_turn) = timeout_at(until, turn.lock()).await else {
+            return Err(Refusal::new(Code::CaUnavailable, &asked.about));
+        };
         let open = self.store.open_on(&owner, &asked.act.target, (self.now)()).await;
         if let Some(task) = open.map_err(|error| Refusal::store(&error, &asked.about))? {
             return Ok(task);

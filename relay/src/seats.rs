@@ -3,16 +3,18 @@
 //! Keys are made here, live in memory only, and are cleared when the seat goes (ssh-key clears them on drop).
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use openssh::key::{KeyError, SigningKey};
 use rand::TryRng as _;
-use tokio::sync::{Notify, OwnedSemaphorePermit, RwLock, Semaphore, watch};
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, OwnedSemaphorePermit, RwLock, Semaphore, watch};
 use wire::ids::{TargetName, TaskId};
 use zeroize::Zeroizing;
 
+use crate::error::Refusal;
 use crate::issuer::Issued;
+use crate::lock::lock;
 use crate::session::{Bounds, Connection};
 use crate::store::Owner;
 
@@ -36,60 +38,159 @@ pub struct Seat {
     pub target: TargetName,
     /// The task's key here.
     pub key: SigningKey,
-    /// Held while the certificate or the connection changes: whoever comes second waits and finds it done.
-    pub held: tokio::sync::Mutex<Held>,
-    /// Told when a call renewed the certificate, and when the seat is given up.
-    pub changed: Arc<Notify>,
+    /// Held by whoever asks the CA for the next certificate: whoever comes second waits and finds it there.
+    pub renewing: tokio::sync::Mutex<()>,
+    /// What there is now. Nobody waits to look.
+    held: watch::Sender<Held>,
+    /// The connection that is being opened, or how that ended.
+    dial: Mutex<Option<watch::Receiver<Option<Dialled>>>>,
     /// Held by each change that is under way, all at once; by whoever waits until there is none.
-    pub changing: RwLock<()>,
-    /// Whether the seat was given up: nothing begins on it any more.
-    given_up: watch::Sender<bool>,
+    changing: Arc<RwLock<()>>,
 }
 
 /// What changes in a seat.
 pub struct Held {
     /// The newest certificate.
     pub issued: Issued,
+    /// How many there were before.
+    pub number: u64,
     /// When it came, Unix time.
     pub since: u64,
     /// The connection, once one was opened.
-    pub connection: Option<Arc<Connection>>,
+    connection: Option<Arc<Connection>>,
+    /// Whether the seat was given up: nothing begins on it any more.
+    pub given_up: bool,
+}
+
+/// A connection that was opened, or why not.
+pub type Dialled = Result<Arc<Connection>, Refusal>;
+
+/// The end of a connection's opening that is under way.
+pub type Opening = watch::Receiver<Option<Dialled>>;
+
+/// Where a connection comes from.
+pub enum Line {
+    /// It stands.
+    Stands(Arc<Connection>),
+    /// It is being opened, for whoever was the first to need it.
+    Opens(Opening),
 }
 
 impl Seat {
-    /// A seat with its first certificate and no session.
+    /// A seat with its first certificate and no connection.
     #[must_use]
     pub fn new(task: TaskId, target: TargetName, key: SigningKey, issued: Issued, now: u64) -> Self {
-        let held = tokio::sync::Mutex::new(Held {
-            issued,
-            since: now,
-            connection: None,
-        });
         Self {
             task,
             target,
             key,
-            held,
-            changed: Arc::new(Notify::new()),
-            changing: RwLock::default(),
-            given_up: watch::Sender::new(false),
+            renewing: tokio::sync::Mutex::default(),
+            held: watch::Sender::new(Held {
+                issued,
+                number: 0,
+                since: now,
+                connection: None,
+                given_up: false,
+            }),
+            dial: Mutex::default(),
+            changing: Arc::default(),
         }
+    }
+
+    /// The newest certificate.
+    #[must_use]
+    pub fn issued(&self) -> Issued {
+        self.held.borrow().issued.clone()
+    }
+
+    /// What there is, now and from now on. It keeps no seat.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Held> {
+        self.held.subscribe()
+    }
+
+    /// Puts a new certificate in the place of the one before, and presents it where a connection stands.
+    pub fn renewed(&self, issued: Issued, now: u64) {
+        self.held.send_modify(|held| {
+            if let Some(connection) = &held.connection {
+                connection.present(&issued.certificate);
+            }
+            held.issued = issued;
+            held.number += 1;
+            held.since = now;
+        });
+    }
+
+    /// The connection that stands, or the one that is being opened; `open` opens one where there is neither.
+    pub fn line(&self, open: impl FnOnce(watch::Sender<Option<Dialled>>)) -> Line {
+        let mut dial = lock(&self.dial);
+        if let Some(opening) = dial.as_ref().filter(|opening| opening.borrow().is_none()) {
+            // Of an opening that failed without a word its receiver tells.
+            if opening.has_changed().is_ok() {
+                return Line::Opens(opening.clone());
+            }
+        }
+        if let Some(connection) = self.connection() {
+            if connection.is_alive() {
+                return Line::Stands(connection);
+            }
+            connection.retire();
+        }
+        let (end, opening) = watch::channel(None);
+        open(end);
+        *dial = Some(opening.clone());
+        Line::Opens(opening)
+    }
+
+    /// Takes a connection that was opened with this certificate. False, and it is closed, where the seat was given up.
+    pub fn connected(&self, connection: &Arc<Connection>, certificate: &str) -> bool {
+        let mut taken = false;
+        self.held.send_modify(|held| {
+            taken = !held.given_up;
+            if taken {
+                if held.issued.certificate != certificate {
+                    connection.present(&held.issued.certificate);
+                }
+                held.connection = Some(Arc::clone(connection));
+            }
+        });
+        if !taken {
+            connection.close("the task was closed");
+        }
+        taken
+    }
+
+    /// The connection, if there is one, whether it stands or not.
+    #[must_use]
+    pub fn connection(&self) -> Option<Arc<Connection>> {
+        self.held.borrow().connection.clone()
     }
 
     /// Does some work, unless the seat is given up before it is done: then the work is dropped where it stands.
     pub async fn unless_given_up<T>(&self, work: impl Future<Output = T>) -> Option<T> {
-        let mut given_up = self.given_up.subscribe();
+        let mut held = self.held.subscribe();
         tokio::select! {
             biased;
-            _ = given_up.wait_for(|given_up| *given_up) => None,
+            _ = held.wait_for(|held| held.given_up) => None,
             done = work => Some(done),
         }
     }
 
-    /// Ends the connection, if one stands. Called after the seat was given up, so that nobody opens another.
-    pub async fn close(&self, why: &str) -> bool {
-        self.changed.notify_one();
-        let connection = self.held.lock().await.connection.take();
+    /// Begins a change: until what is returned is dropped, whoever ends the task waits for it. `None` where the task has
+    /// ended.
+    pub async fn begin_change(&self) -> Option<OwnedRwLockReadGuard<()>> {
+        self.unless_given_up(Arc::clone(&self.changing).read_owned()).await
+    }
+
+    /// Waits until no change is under way. None begins until what is returned is dropped.
+    pub async fn no_changes(&self) -> OwnedRwLockWriteGuard<()> {
+        Arc::clone(&self.changing).write_owned().await
+    }
+
+    /// Ends the connection, and says whether one stood.
+    pub fn close(&self, why: &str) -> bool {
+        let mut connection = None;
+        self.held.send_modify(|held| connection = held.connection.take());
         let Some(connection) = connection.filter(|connection| connection.is_alive()) else {
             return false;
         };
@@ -98,7 +199,7 @@ impl Seat {
     }
 
     fn give_up(&self) {
-        self.given_up.send_replace(true);
+        self.held.send_modify(|held| held.given_up = true);
     }
 }
 
@@ -178,8 +279,7 @@ impl Seats {
     fn oldest_idle(&self) -> Option<Arc<Connection>> {
         let seats: Vec<_> = lock(&self.taken).values().cloned().collect();
         let idle = seats.iter().filter_map(|seat| {
-            // Held: it is being opened, or used.
-            let connection = seat.held.try_lock().ok()?.connection.clone()?;
+            let connection = seat.connection()?;
             Some((connection.idle_since()?, connection))
         });
         let oldest = idle.min_by_key(|(since, _)| *since)?;
@@ -227,6 +327,12 @@ impl Seats {
         left
     }
 
+    /// Gives up one seat.
+    pub fn leave_one(&self, seat: &Seat) {
+        lock(&self.taken).remove(&(seat.task.clone(), seat.target.clone()));
+        seat.give_up();
+    }
+
     /// Gives up every seat.
     pub fn leave_all(&self) -> Vec<Arc<Seat>> {
         let left: Vec<_> = lock(&self.taken).drain().map(|(_, seat)| seat).collect();
@@ -249,11 +355,6 @@ impl Seats {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Each change of these maps is one call: a panic cannot leave half of one.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -261,6 +362,57 @@ mod tests {
     #[test]
     fn every_key_is_new() {
         assert_ne!(new_key().unwrap().public(), new_key().unwrap().public());
+    }
+
+    fn seat() -> Seat {
+        let issued = Issued {
+            certificate: String::new(),
+            valid_before: 0,
+            receipt_key: new_key().unwrap().public().clone(),
+            actions: Arc::default(),
+            task_ends: 0,
+        };
+        let task = "0192e4a0-7f00-7000-8000-00000000000a".parse().unwrap();
+        Seat::new(task, "web-1".parse().unwrap(), new_key().unwrap(), issued, 0)
+    }
+
+    #[tokio::test]
+    async fn a_change_that_meets_the_end_of_its_task_does_not_begin() {
+        let seat = Arc::new(seat());
+        let under_way = seat.begin_change().await.unwrap();
+        let ending = {
+            let seat = Arc::clone(&seat);
+            tokio::spawn(async move { seat.no_changes().await })
+        };
+        tokio::task::yield_now().await;
+        assert!(!ending.is_finished());
+        let late = {
+            let seat = Arc::clone(&seat);
+            tokio::spawn(async move { seat.begin_change().await.is_some() })
+        };
+        drop(under_way);
+        let none_begins = ending.await.unwrap();
+        seat.give_up();
+        drop(none_begins);
+        assert!(!late.await.unwrap());
+        assert!(seat.begin_change().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn whoever_finds_a_connection_being_opened_waits_for_the_same() {
+        let seat = seat();
+        let mut ends = Vec::new();
+        for _ in 0..3 {
+            assert!(matches!(seat.line(|end| ends.push(end)), Line::Opens(_)));
+        }
+        assert_eq!(ends.len(), 1);
+        // One that ended without a word, as one that panicked, is nobody's.
+        ends.clear();
+        assert!(matches!(seat.line(|end| ends.push(end)), Line::Opens(_)));
+        let failed = Refusal::new(wire::Code::Unreachable, &crate::error::About::default());
+        ends.remove(0).send_replace(Some(Err(failed)));
+        assert!(matches!(seat.line(|end| ends.push(end)), Line::Opens(_)));
+        assert_eq!(ends.len(), 1, "the next one tries anew");
     }
 
     #[test]

@@ -195,7 +195,7 @@ async fn end(
         );
     }
     let left = async {
-        relay.leave_all().await;
+        relay.leave_all();
         relay.gate.empty().await;
         let _ = sweeper.await;
     };

@@ -26,6 +26,7 @@ use wire::lines::{Answer, RelayLine};
 
 use channel::Channel;
 pub use dial::{Host, Trust, probe};
+pub use places::InUse;
 use places::{Place, Places};
 
 /// Longest time from the first packet to a verified host.
@@ -35,7 +36,7 @@ const LOGIN: Duration = Duration::from_secs(8);
 /// Longest time for each of a channel and the target's first line on it.
 const HELLO: Duration = Duration::from_secs(5);
 /// Longest time for a connection with its first session, tried more than once where need be.
-const OPEN: Duration = Duration::from_secs(9);
+const OPEN: Duration = Duration::from_secs(8);
 /// Longest time to hand a line to the connection. It takes longer only when the target does not read.
 const WRITE: Duration = Duration::from_secs(10);
 /// Longest time to say goodbye.
@@ -188,6 +189,12 @@ impl Connection {
         self.places.idle_since().filter(|_| self.is_alive())
     }
 
+    /// Keeps the connection from being closed for nobody's using it, until what is returned is dropped.
+    #[must_use]
+    pub fn in_use(&self) -> InUse {
+        self.places.in_use()
+    }
+
     /// How many seconds the target's clock was ahead of ours when the connection began.
     #[must_use]
     pub fn ahead_s(&self) -> i64 {
@@ -254,6 +261,11 @@ impl Session {
     #[must_use]
     pub fn certificate_refused(&self) -> Option<Code> {
         self.channel.refused_beside()
+    }
+
+    /// Has the connection give no more sessions.
+    pub fn retire(&self) {
+        self.places.retire();
     }
 
     /// Ends the whole connection at once, for this target is not to be trusted. Whoever waits for an answer learns

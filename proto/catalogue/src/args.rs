@@ -6,8 +6,6 @@
 
 use std::fmt;
 
-use jsonschema::Validator;
-use jsonschema::error::ValidationErrorKind;
 use serde_json::{Map, Value};
 
 use crate::manifest::{Element, Exec, Manifest, Output};
@@ -133,16 +131,13 @@ impl Manifest {
     pub fn check_args(&self, sent: &Map<String, Value>) -> Result<CheckedArgs, Vec<ArgFault>> {
         let mut args = sent.clone();
         self.fill_defaults(&mut args);
-        let object = Value::Object(args);
         let mut faults = Vec::new();
-        check_plain("", &object, &mut faults);
-        if faults.is_empty() {
-            let known: Vec<&str> = self.schema().properties().keys().map(String::as_str).collect();
-            faults = validate(self.schema().validator(), &object, &known);
+        for (name, value) in &args {
+            check_plain(&text::quoted(name), value, &mut faults);
         }
-        let Value::Object(args) = object else {
-            return Err(faults);
-        };
+        if faults.is_empty() {
+            faults = self.schema().check(&args);
+        }
         let argv = self.fill(&args, &mut faults);
         self.check_paths(&args, &mut faults);
         if faults.is_empty() {
@@ -258,7 +253,8 @@ fn check_plain(path: &str, value: &Value, faults: &mut Vec<ArgFault>) {
     }
 }
 
-fn join(path: &str, part: &str) -> String {
+/// The way to a part of a value.
+pub(crate) fn join(path: &str, part: &str) -> String {
     if path.is_empty() {
         part.to_owned()
     } else {
@@ -266,94 +262,9 @@ fn join(path: &str, part: &str) -> String {
     }
 }
 
-fn fault(path: &str, what: String) -> ArgFault {
+pub(crate) fn fault(path: &str, what: String) -> ArgFault {
     ArgFault {
         path: path.to_owned(),
         what,
-    }
-}
-
-/// Runs the compiled check and says in our words what it found. `known` are the names to offer for an unknown one.
-pub(crate) fn validate(validator: &Validator, object: &Value, known: &[&str]) -> Vec<ArgFault> {
-    validator
-        .iter_errors(object)
-        .flat_map(|error| {
-            let path = error
-                .instance_path()
-                .as_str()
-                .split('/')
-                .filter(|part| !part.is_empty())
-                .map(|part| text::quoted(&part.replace("~1", "/").replace("~0", "~")))
-                .collect::<Vec<_>>()
-                .join(".");
-            tell(&path, error.kind(), error.instance(), known)
-        })
-        .collect()
-}
-
-fn tell(path: &str, kind: &ValidationErrorKind, found: &Value, known: &[&str]) -> Vec<ArgFault> {
-    use ValidationErrorKind as Kind;
-    let shown = shown(found);
-    let what = match kind {
-        Kind::AdditionalProperties { unexpected } => {
-            let known = if path.is_empty() { known } else { &["path", "sha256"] };
-            let offer = if known.is_empty() {
-                "there are none".to_owned()
-            } else {
-                format!("known are {}", known.join(", "))
-            };
-            return unexpected
-                .iter()
-                .map(|name| {
-                    fault(
-                        &join(path, &text::quoted(name)),
-                        format!("is not an argument of this action; {offer}"),
-                    )
-                })
-                .collect();
-        }
-        Kind::Required { property } => {
-            let name = property.as_str().unwrap_or_default();
-            return vec![fault(&join(path, name), "is missing".to_owned())];
-        }
-        Kind::Maximum { limit } => format!("{shown} is greater than the maximum of {limit}"),
-        Kind::Minimum { limit } => format!("{shown} is less than the minimum of {limit}"),
-        Kind::MaxLength { limit } => format!("{shown} is longer than {limit} characters"),
-        Kind::MinLength { limit } => format!("{shown} is shorter than {limit} characters"),
-        Kind::MaxItems { limit } => format!("has more than {limit} items"),
-        Kind::MinItems { limit } => format!("has fewer than {limit} items"),
-        Kind::UniqueItems => "has the same item twice".to_owned(),
-        Kind::Pattern { pattern } => format!("{shown} does not match {}", text::quoted(pattern)),
-        Kind::Enum { options } => format!("{shown} is not one of {}", choices(options)),
-        Kind::Constant { expected_value } => format!("{shown} is not {}", self::shown(expected_value)),
-        Kind::Type { kind } => match kind {
-            jsonschema::error::TypeKind::Single(wanted) => format!("{shown} is not of type {wanted}"),
-            jsonschema::error::TypeKind::Multiple(_) => format!("{shown} is of the wrong type"),
-        },
-        other => format!("{shown} does not fit \"{}\"", other.keyword()),
-    };
-    vec![fault(path, what)]
-}
-
-/// A value for a message: strings in quotes, escaped and cut; anything with parts by its kind only.
-fn shown(value: &Value) -> String {
-    match value {
-        Value::Null => "null".to_owned(),
-        Value::Bool(value) => value.to_string(),
-        Value::Number(number) => number.to_string(),
-        Value::String(found) => format!("\"{}\"", text::quoted(found)),
-        Value::Array(_) => "an array".to_owned(),
-        Value::Object(_) => "an object".to_owned(),
-    }
-}
-
-fn choices(options: &Value) -> String {
-    let all: Vec<String> = options
-        .as_array()
-        .map(|values| values.iter().map(shown).collect())
-        .unwrap_or_default();
-    match all.get(..8) {
-        Some(first) if all.len() > 8 => format!("{} and {} more", first.join(", "), all.len() - 8),
-        _ => all.join(", "),
     }
 }

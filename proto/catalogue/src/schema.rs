@@ -1,25 +1,25 @@
-//! The schema of an action's arguments: a closed subset of JSON Schema, linted, then compiled.
+//! The schema of an action's arguments: a closed subset of JSON Schema, linted, and checked against by rules of our own.
 //!
 //! Models see it, three tiers check with it, and approvers read what it let through, so it can say only what all of them
 //! understand: one object of strings, integers, booleans and arrays of these, everything bounded, nothing open. Patterns
 //! run on an engine that takes linear time, and are anchored: `/bin/true` must not pass for containing `true`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
-use jsonschema::{PatternOptions, Validator};
 use serde_json::{Map, Value, json};
 
-use crate::args;
+use crate::args::ArgFault;
 use crate::fault::Faults;
 use crate::table::Table;
-use crate::text;
 
 mod object;
+mod pattern;
+mod rule;
 mod value;
 
 pub(crate) use object::check_shown;
 use object::{Reading, Sample};
+use rule::Rule;
 
 /// Longest string that an argument may be, in characters.
 pub const MAX_LENGTH: u64 = 4096;
@@ -27,15 +27,12 @@ pub const MAX_LENGTH: u64 = 4096;
 pub const MAX_ITEMS: u64 = 256;
 /// Most arguments that an action may have.
 pub const MAX_ARGUMENTS: usize = 32;
-/// The largest program that a pattern may compile to.
-const MAX_PATTERN_PROGRAM: usize = 1 << 20;
 
-/// A linted schema and what compiles from it.
+/// A linted schema, and the rules that are the same in another form.
 #[derive(Debug, Clone)]
 pub struct Schema {
     closed: Value,
     properties: BTreeMap<String, Property>,
-    validator: Arc<Validator>,
 }
 
 /// What an argument is.
@@ -54,18 +51,16 @@ pub enum Kind {
 /// One argument.
 #[derive(Debug, Clone)]
 pub struct Property {
-    kind: Kind,
+    rule: Rule,
     required: bool,
     default: Option<Value>,
-    choices: Option<Vec<Value>>,
-    minimum: Option<i64>,
 }
 
 impl Property {
     /// What it is.
     #[must_use]
     pub fn kind(&self) -> Kind {
-        self.kind
+        self.rule.kind()
     }
 
     /// Whether there is always a value: it is required or has a default.
@@ -83,12 +78,12 @@ impl Property {
     /// The finite list of values it can have, by enum or const, or because it is a boolean.
     #[must_use]
     pub fn choices(&self) -> Option<&[Value]> {
-        self.choices.as_deref()
+        self.rule.choices()
     }
 
     /// The least value of an integer.
     pub(crate) fn minimum(&self) -> Option<i64> {
-        self.minimum
+        self.rule.minimum()
     }
 }
 
@@ -105,13 +100,27 @@ impl Schema {
         &self.properties
     }
 
-    /// The compiled check.
-    pub(crate) fn validator(&self) -> &Validator {
-        &self.validator
+    /// Everything that is wrong with arguments: first with those that are there, then those that are missing, by name.
+    pub(crate) fn check(&self, args: &Map<String, Value>) -> Vec<ArgFault> {
+        let mut faults = Vec::new();
+        for (name, value) in args {
+            match self.properties.get(name) {
+                Some(property) => property.rule.check(name, value, &mut faults),
+                None => faults.push(rule::unknown("", name, self.properties.keys().map(String::as_str))),
+            }
+        }
+        let missing = |(name, property): &(&String, &Property)| property.required && !args.contains_key(*name);
+        faults.extend(
+            self.properties
+                .iter()
+                .filter(missing)
+                .map(|(name, _)| rule::missing("", name)),
+        );
+        faults
     }
 
     /// Reads `[args]`. An argument in `pinned` is declared as a string and sent as `{path, sha256}`.
-    /// The properties come back even where faults keep the whole from compiling, so that more can be told at once.
+    /// The properties come back even where faults keep the whole from being used, so that more can be told at once.
     pub(crate) fn read(
         table: Option<Table<'_>>,
         pinned: &BTreeSet<&str>,
@@ -119,9 +128,6 @@ impl Schema {
     ) -> (BTreeMap<String, Property>, Option<Schema>) {
         let before = faults.count();
         let mut read = Reading::default();
-        let path = table
-            .as_ref()
-            .map_or_else(|| "args".to_owned(), |table| table.path().to_owned());
         if let Some(table) = table {
             read.object(table, pinned);
         }
@@ -132,44 +138,32 @@ impl Schema {
         if !read.required.is_empty() {
             closed["required"] = json!(read.required);
         }
-        let validator = match compile(&closed) {
-            Ok(validator) => Arc::new(validator),
-            Err(what) => {
-                faults.add(path, what);
-                return (read.properties, None);
-            }
-        };
-        check_samples(&validator, &read.samples, faults);
+        check_samples(&read.properties, &read.samples, faults);
         let schema = Schema {
             closed,
             properties: read.properties.clone(),
-            validator,
         };
         (read.properties, Some(schema))
     }
 }
 
-fn compile(schema: &Value) -> Result<Validator, String> {
-    jsonschema::options()
-        .with_draft(jsonschema::Draft::Draft202012)
-        .with_pattern_options(PatternOptions::regex().size_limit(MAX_PATTERN_PROGRAM))
-        .build(schema)
-        .map_err(|error| format!("does not compile: {}", text::quoted(&error.to_string())))
-}
-
 /// Defaults and examples must themselves be accepted, or a model is shown what will be refused.
-fn check_samples(validator: &Validator, samples: &[Sample], faults: &Faults) {
+fn check_samples(properties: &BTreeMap<String, Property>, samples: &[Sample], faults: &Faults) {
     for sample in samples {
-        let mut object = Map::new();
-        object.insert(sample.name.clone(), sample.value.clone());
-        for fault in args::validate(validator, &Value::Object(object), &[]) {
-            // Other required arguments are missing here, of course.
-            if fault.path == sample.name {
-                faults.add(
-                    sample.path.clone(),
-                    format!("does not fit its own schema: {}", fault.what),
-                );
-            }
+        let mut found = Vec::new();
+        if let Some(property) = properties.get(&sample.name) {
+            property.rule.check("", &sample.value, &mut found);
+        }
+        for ArgFault { path, what } in found {
+            let item = if path.is_empty() {
+                path
+            } else {
+                format!("item {path}: ")
+            };
+            faults.add(
+                sample.path.clone(),
+                format!("does not fit its own schema: {item}{what}"),
+            );
         }
     }
 }

@@ -200,6 +200,13 @@ fn everything_wrong_is_told_at_once_and_missing_ones_by_name() {
     );
 }
 
+/// REQ-MANIFEST-10
+#[test]
+fn a_text_that_is_too_long_is_told_so_and_not_searched_as_well() {
+    let lines = told(&with("code", json!("A".repeat(9))));
+    assert_eq!(lines, ["code: \"AAAAAAAAA\" is longer than 8 characters"]);
+}
+
 /// REQ-TEXT-1
 #[test]
 fn foreign_text_in_messages_is_escaped_and_cut() {

@@ -131,6 +131,8 @@ fn each_bad_manifest_is_refused_by_the_name_of_its_fault() {
         (lines, "properties.lines = { type = \"integer\", enum = [], default = 5 }", "args.properties.lines.enum", "1 to 256 values"),
         (lines, "properties.lines = { type = \"integer\", enum = [5, 5], default = 5 }", "args.properties.lines.enum", "twice"),
         (lines, "properties.lines = { type = \"integer\", enum = [1979-05-27], default = 5 }", "args.properties.lines.enum", "not a date"),
+        (lines, "properties.lines = { type = \"array\", maxItems = 3, items = { type = \"integer\", maximum = 9 }, default = [1, 10] }", "args.properties.lines.default", "item 1: 10 is greater than the maximum of 9"),
+        (lines, "properties.lines = { type = \"array\", maxItems = 3, items = { type = \"integer\" }, default = [9007199254740992] }", "args.properties.lines.default", "item 0"),
         (lines, "properties.Lines = { type = \"integer\" }", "args.properties.Lines", "a-z 0-9 _"),
         (lines, "properties.task_id = { type = \"integer\" }", "args.properties.task_id", "another name"),
         (lines, "properties.lines = { type = \"array\", items = { type = \"string\", maxLength = 5 } }", "args.properties.lines.maxItems", "is missing"),
@@ -147,7 +149,15 @@ fn each_bad_manifest_is_refused_by_the_name_of_its_fault() {
         (pattern, "pattern = \"^(a\"", "args.properties.unit.pattern", "linear-time"),
         (pattern, "pattern = \"^(?!x)[a-z]+$\"", "args.properties.unit.pattern", "linear-time"),
         (pattern, "pattern = '^(a)\\1$'", "args.properties.unit.pattern", "linear-time"),
-        (pattern, "pattern = '^(?:[a-z]{1000}){1000}$'", "args", "does not compile"),
+        (pattern, "pattern = '^(?:[a-z]{1000}){1000}$'", "args.properties.unit.pattern", "does not compile"),
+        (pattern, "pattern = '^[[:alpha:]]+$'", "args.properties.unit.pattern", "readers differ"),
+        (pattern, "pattern = '^[[a]$|x]$'", "args.properties.unit.pattern", "readers differ"),
+        (pattern, "pattern = '^[a-z&&[^x]]+$'", "args.properties.unit.pattern", "readers differ"),
+        (pattern, "pattern = '^[a-z&&x]+$'", "args.properties.unit.pattern", "readers differ"),
+        (pattern, "pattern = '^[--z]+$'", "args.properties.unit.pattern", "readers differ"),
+        (pattern, "pattern = '^[a-z~~x]+$'", "args.properties.unit.pattern", "readers differ"),
+        (pattern, r"pattern = '^[x\a]$'", "args.properties.unit.pattern", "readers differ"),
+        (pattern, r"pattern = '^x\a?$'", "args.properties.unit.pattern", "readers differ"),
         (pattern, "pattern = \"^[0-9]+$\"", "args.properties.unit.default", "does not match"),
         // files and the template
         ("within = [\"/var/log\"]", "", "file.path.within", "at least one"),
@@ -196,6 +206,21 @@ fn each_bad_manifest_is_refused_by_the_name_of_its_fault() {
         );
     }
     println!("{} bad manifests, each refused by name", table.len());
+}
+
+/// REQ-MANIFEST-7
+#[test]
+fn a_listed_text_is_no_longer_than_any_argument_may_be() {
+    let listed = |length: usize| {
+        let choice = format!("type = \"string\", enum = [\"x\", \"{}\"]", "é".repeat(length));
+        GOOD.replacen("type = \"string\", maxLength = 20, pattern = \"^[a-z]+$\"", &choice, 1)
+    };
+    assert_eq!(faults(&listed(4096)), [""; 0]);
+    let told = faults(&listed(4097));
+    assert!(
+        told[0].starts_with("args.properties.unit.enum: has a string of more than 4096"),
+        "{told:?}"
+    );
 }
 
 /// REQ-MANIFEST-2

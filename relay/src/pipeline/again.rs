@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openssh::key::PublicKey;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use wire::Code;
 use wire::limits::SKEW_S;
 use wire::lines::RelayLine;
@@ -41,7 +41,7 @@ impl Relay {
     /// and the signed bytes, `missed` is what was in the way the first time.
     pub(super) async fn ask_again(
         self: &Arc<Self>,
-        seat: &Seat,
+        seat: &Arc<Seat>,
         mut asking: Asking<'_>,
         mut lines: &[RelayLine],
         missed: &session::Error,
@@ -52,9 +52,9 @@ impl Relay {
         let mut why = format!("failed to {missed}");
         let mut pauses = Pauses::new(PAUSES);
         while pauses.wait(until).await {
-            let (session, issued) = match timeout_at(until, self.session(seat, &about)).await {
-                Ok(Ok(reached)) => reached,
-                Ok(Err(refusal)) => {
+            let (session, issued) = match self.session(seat, None, &about, until).await {
+                Ok(reached) => reached,
+                Err(refusal) => {
                     if refusal.retryable() {
                         why = refusal.message;
                         continue;
@@ -66,7 +66,6 @@ impl Relay {
                     why = refusal.message;
                     break;
                 }
-                Err(_) => break,
             };
             let left = until.saturating_duration_since(Instant::now());
             let word = self.ask_once(&session, &issued.receipt_key, &asking, lines, left).await;

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use tokio::sync::{Mutex as Turn, OwnedMutexGuard};
+use tokio::time::Instant;
 use wire::ids::{Fingerprint, TargetName};
 use wire::limits::REQUEST_MAX_S;
 use wire::{Code, Payload};
@@ -15,7 +16,7 @@ use wire::{Code, Payload};
 use super::again::Asking;
 use super::request::Subject;
 use super::verdict::{Unanswered, Word};
-use super::{MARGIN, Relay};
+use super::{MARGIN, PATIENCE, Relay};
 use crate::error::{Refusal, RefusedBy};
 use crate::lock::lock;
 use crate::pauses::Pauses;
@@ -171,8 +172,9 @@ impl Relay {
         let task = task
             .filter(|task| task.is_open((self.now)()))
             .ok_or_else(|| Unaskable::Ever(Refusal::new(Code::TaskEnded, &about)))?;
-        let seat = self.seat(&task, &lost.subject.target, &about).await?;
-        let (session, issued) = self.session(&seat, &about).await?;
+        let until = Instant::now() + PATIENCE;
+        let seat = self.seat(&task, &lost.subject.target, &about, until).await?;
+        let (session, issued) = self.session(&seat, None, &about, until).await?;
         if lost
             .target_key
             .as_ref()

@@ -8,14 +8,11 @@ use std::sync::Arc;
 
 use audit::{Draft, Event};
 use tokio::task::JoinSet;
-use wire::ids::TargetName;
-use wire::{Code, Proof, Requester, Risk, Status};
+use wire::{Code, Risk, Status};
 
 use super::Relay;
 use super::request::Subject;
-use crate::error::{About, Refusal};
-use crate::seats::Seat;
-use crate::store::{self, Phase, Task, Unsettled};
+use crate::store::{self, Phase, Unsettled};
 
 /// How far the clock may have been set back since, in seconds: where a log is read from is known by its clock only.
 const STEP_S: u64 = 3600;
@@ -96,41 +93,5 @@ impl Relay {
         };
         self.records.append(draft).await?;
         Ok((status, Some(code)))
-    }
-
-    /// The task's seat on a target: the one that is taken, or, after a start, one with a new key.
-    pub(super) async fn seat(
-        self: &Arc<Self>,
-        task: &Task,
-        target: &TargetName,
-        about: &About,
-    ) -> Result<Arc<Seat>, Refusal> {
-        if let Some(seat) = self.seats.find(&task.id, target) {
-            return Ok(seat);
-        }
-        let turn = self.seats.turn(&task.owner, target);
-        let _turn = turn.lock().await;
-        if let Some(seat) = self.seats.find(&task.id, target) {
-            return Ok(seat);
-        }
-        let requester = Requester {
-            brain: task.owner.brain.clone(),
-            person: task.owner.person.clone(),
-            proof: Proof::Relay,
-        };
-        let opened = self.open_on(&requester, task, target).await;
-        opened.map_err(|refusal| Refusal {
-            about: Box::new(about.clone()),
-            ..refusal
-        })?;
-        // Whoever closes the task ends it in the store first and then gives its seats up: one of the two sees the other.
-        let stands = self.store.task(&task.owner, &task.id).await;
-        let stands = stands.map_err(|error| Refusal::store(&error, about));
-        if !matches!(&stands, Ok(Some(task)) if task.is_open((self.now)())) {
-            self.give_up(self.seats.leave(&task.id), "the task was closed").await;
-        }
-        let ended = || Refusal::new(Code::TaskEnded, about);
-        stands?;
-        self.seats.find(&task.id, target).ok_or_else(ended)
     }
 }

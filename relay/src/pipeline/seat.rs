@@ -1,49 +1,138 @@
 //! The part of the story that keeps a task's sessions: a certificate that is always fresh, a connection that is there.
 //!
 //! A session is never used after its certificate's end. A background renewer asks the CA again at two thirds of each
-//! certificate's life and presents the answer in-band; where it could not, the next call asks, and gets the CA's no.
-//! There is one connection at a time: whoever finds it being opened waits for it.
+//! certificate's life and presents the answer in-band; where it could not, the next call asks, and gets the CA's no. A call
+//! whose certificate is good waits for no CA.
+//! There is one connection at a time: whoever finds it being opened waits for it, and has its failure too.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tokio::task::JoinSet;
-use tokio::time::Instant;
-use wire::Code;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout, timeout_at};
+use wire::ids::TargetName;
+use wire::{Code, Proof, Requester};
 
 use super::Relay;
 use crate::error::{About, Refusal};
 use crate::issuer::{self, Issued};
-use crate::seats::{Held, Seat};
-use crate::session::{Connection, Error, Login, Session};
+use crate::seats::{Dialled, Held, Line, Seat};
+use crate::session::{Connection, Error, InUse, Login, Session};
+use crate::store::Task;
 
 /// A certificate with less life than this is renewed before it is used, in seconds.
 const SHORTEST_S: u64 = 5;
-/// How long the renewer waits before it asks a CA again that did not answer.
-const AGAIN: Duration = Duration::from_secs(5);
-/// Longest wait for a session when all of the connection are in use.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How many seconds the renewer waits before it asks a CA again that did not answer.
+const AGAIN_S: u64 = 5;
 /// How many connections may end under a call before it has asked anything.
 const CONNECTIONS: u32 = 3;
 
+/// A certificate that is valid, and a connection that stands and is kept for whoever has this.
+pub(super) struct Reached {
+    pub(super) issued: Issued,
+    connection: Arc<Connection>,
+    _in_use: InUse,
+}
+
 impl Relay {
-    /// A session for one call, with a certificate that is valid now: of the connection that stands, or of a new one.
-    pub(super) async fn session(&self, seat: &Seat, about: &About) -> Result<(Session, Issued), Refusal> {
-        let session = seat.unless_given_up(self.take_session(seat, about)).await;
+    /// The task's seat on a target: the one that is taken, or, after a start, one with a new key.
+    pub(super) async fn seat(
+        self: &Arc<Self>,
+        task: &Task,
+        target: &TargetName,
+        about: &About,
+        until: Instant,
+    ) -> Result<Arc<Seat>, Refusal> {
+        if let Some(seat) = self.seats.find(&task.id, target) {
+            return Ok(seat);
+        }
+        let turn = self.seats.turn(&task.owner, target);
+        let Ok(_turn) = timeout_at(until, turn.lock()).await else {
+            return Err(Refusal::new(Code::CaUnavailable, about));
+        };
+        if let Some(seat) = self.seats.find(&task.id, target) {
+            return Ok(seat);
+        }
+        let requester = Requester {
+            brain: task.owner.brain.clone(),
+            person: task.owner.person.clone(),
+            proof: Proof::Relay,
+        };
+        let opened = self.open_on(&requester, task, target).await;
+        opened.map_err(|refusal| Refusal {
+            about: Box::new(about.clone()),
+            ..refusal
+        })?;
+        // Whoever closes the task ends it in the store first and then gives its seats up: one of the two sees the other.
+        let stands = self.store.task(&task.owner, &task.id).await;
+        let stands = stands.map_err(|error| Refusal::store(&error, about));
+        let is_open = matches!(&stands, Ok(Some(task)) if task.is_open((self.now)()));
+        if !is_open && let Some(seat) = self.seats.find(&task.id, target) {
+            self.seats.leave_one(&seat);
+            seat.close("the task was closed");
+        }
+        let ended = || Refusal::new(Code::TaskEnded, about);
+        stands?;
+        self.seats.find(&task.id, target).ok_or_else(ended)
+    }
+
+    /// A certificate that is valid now, and a connection that stands. No session is taken yet.
+    pub(super) async fn reach(
+        self: &Arc<Self>,
+        seat: &Arc<Seat>,
+        about: &About,
+        until: Instant,
+    ) -> Result<Reached, Refusal> {
+        let reached = seat.unless_given_up(async {
+            self.freshen(seat, about, until).await?;
+            let connection = self.connection(seat, about, until).await?;
+            Ok(Reached {
+                issued: seat.issued(),
+                _in_use: connection.in_use(),
+                connection,
+            })
+        });
+        let ended = || Err(Refusal::new(Code::TaskEnded, about));
+        reached.await.unwrap_or_else(ended)
+    }
+
+    /// A session for one call, with a certificate that is valid now: of the connection that was reached, of the one that
+    /// stands, or of a new one.
+    pub(super) async fn session(
+        self: &Arc<Self>,
+        seat: &Arc<Seat>,
+        reached: Option<Reached>,
+        about: &About,
+        until: Instant,
+    ) -> Result<(Session, Issued), Refusal> {
+        let session = seat
+            .unless_given_up(self.take_session(seat, reached, about, until))
+            .await;
         session.unwrap_or_else(|| Err(Refusal::new(Code::TaskEnded, about)))
     }
 
-    async fn take_session(&self, seat: &Seat, about: &About) -> Result<(Session, Issued), Refusal> {
-        let until = Instant::now() + PATIENCE;
+    async fn take_session(
+        self: &Arc<Self>,
+        seat: &Arc<Seat>,
+        mut reached: Option<Reached>,
+        about: &About,
+        until: Instant,
+    ) -> Result<(Session, Issued), Refusal> {
         let mut ended = String::new();
         for _ in 0..CONNECTIONS {
-            let connection = self.connection(seat, about).await?;
-            match connection.session(until - Instant::now()).await {
+            self.freshen(seat, about, until).await?;
+            let connection = match reached.take() {
+                Some(reached) => reached.connection,
+                None => self.connection(seat, about, until).await?,
+            };
+            match connection
+                .session(until.saturating_duration_since(Instant::now()))
+                .await
+            {
                 Ok(session) => {
                     // It may have been waited for, longer than the certificate lived.
-                    let mut held = seat.held.lock().await;
-                    self.freshen(seat, &mut held, about).await?;
-                    return Ok((session, held.issued.clone()));
+                    self.freshen(seat, about, until).await?;
+                    return Ok((session, seat.issued()));
                 }
                 // It ended, and nothing was asked on it.
                 Err(Error::NotSent(why)) => ended = why,
@@ -54,92 +143,169 @@ impl Relay {
     }
 
     /// The seat's connection: the one that stands, or a new one.
-    async fn connection(&self, seat: &Seat, about: &About) -> Result<Arc<Connection>, Refusal> {
-        let mut held = seat.held.lock().await;
-        self.freshen(seat, &mut held, about).await?;
-        if let Some(connection) = &held.connection {
-            if connection.is_alive() {
-                return Ok(Arc::clone(connection));
+    async fn connection(
+        self: &Arc<Self>,
+        seat: &Arc<Seat>,
+        about: &About,
+        until: Instant,
+    ) -> Result<Arc<Connection>, Refusal> {
+        let mut opening = match seat.line(|end| self.open(seat, end)) {
+            Line::Stands(connection) => return Ok(connection),
+            Line::Opens(opening) => opening,
+        };
+        let dialled = match timeout_at(until, opening.wait_for(Option::is_some)).await {
+            Ok(Ok(dialled)) => dialled.clone(),
+            Ok(Err(_)) => None,
+            Err(_) => {
+                let detail = "no connection was opened in time";
+                return Err(Refusal::because(Code::Unreachable, detail, about));
             }
-            connection.retire();
-        }
-        held.connection = None;
+        };
+        let failed = || {
+            Err(Refusal::because(
+                Code::SessionLost,
+                "opening the connection failed",
+                about,
+            ))
+        };
+        dialled.unwrap_or_else(failed).map_err(|refusal| Refusal {
+            about: Box::new(about.clone()),
+            ..refusal
+        })
+    }
+
+    /// Opens a connection for everybody who waits for it, on a task of its own: whoever asked for it may go away.
+    fn open(self: &Arc<Self>, seat: &Arc<Seat>, end: watch::Sender<Option<Dialled>>) {
+        let (relay, seat) = (Arc::clone(self), Arc::clone(seat));
+        tokio::spawn(async move {
+            let dialled = seat.unless_given_up(relay.dial(&seat)).await;
+            let ended = || Err(Refusal::new(Code::TaskEnded, &About::default()));
+            end.send_replace(Some(dialled.unwrap_or_else(ended)));
+        });
+    }
+
+    async fn dial(&self, seat: &Seat) -> Dialled {
+        let about = &About::default();
         let host = self
             .host(&seat.target)
             .ok_or_else(|| Refusal::new(Code::UnknownTarget, about))?;
         let full = || Refusal::because(Code::Capacity, "as many connections are in use as there may be", about);
         let room = self.seats.room().await.ok_or_else(full)?;
+        let issued = seat.issued();
         let login = Login {
             task: &seat.task,
             host: &host,
             key: &seat.key,
-            certificate: &held.issued.certificate,
-            receipt_key: &held.issued.receipt_key,
+            certificate: &issued.certificate,
+            receipt_key: &issued.receipt_key,
             now: self.now,
             ahead_s: self.seats.ahead_s(&seat.target),
         };
         let opened = Connection::open(&login, self.seats.bounds(), room).await;
         let connection = Arc::new(opened.map_err(|error| Refusal::session(&error, about))?);
         self.seats.saw_clock(&seat.target, connection.ahead_s());
-        held.connection = Some(Arc::clone(&connection));
-        Ok(connection)
+        if seat.connected(&connection, &issued.certificate) {
+            Ok(connection)
+        } else {
+            Err(Refusal::new(Code::TaskEnded, about))
+        }
     }
 
     /// Renews a certificate that has too little life left for a call.
-    async fn freshen(&self, seat: &Seat, held: &mut Held, about: &About) -> Result<(), Refusal> {
-        if held.issued.valid_before < (self.now)().saturating_add(SHORTEST_S) {
-            let renewed = self.renew(seat, held).await;
-            renewed.map_err(|error| Refusal::issuer(error, about))?;
-            seat.changed.notify_one();
+    async fn freshen(&self, seat: &Seat, about: &About, until: Instant) -> Result<(), Refusal> {
+        let is_good = || seat.issued().valid_before >= (self.now)().saturating_add(SHORTEST_S);
+        if is_good() {
+            return Ok(());
         }
-        Ok(())
+        let Ok(_turn) = timeout_at(until, seat.renewing.lock()).await else {
+            return Err(Refusal::new(Code::CaUnavailable, about));
+        };
+        if is_good() {
+            return Ok(());
+        }
+        self.renew(seat).await.map_err(|error| Refusal::issuer(error, about))
     }
 
-    /// Asks the CA for the next certificate of the same key, and presents it where a connection stands.
-    async fn renew(&self, seat: &Seat, held: &mut Held) -> Result<(), issuer::Error> {
-        held.issued = self
+    /// Asks the CA for the next certificate of the same key. Called in a turn of the seat's.
+    async fn renew(&self, seat: &Seat) -> Result<(), issuer::Error> {
+        let issued = self
             .issuer
             .renew_task(&seat.task, &seat.target, seat.key.public())
             .await?;
-        held.since = (self.now)();
-        if let Some(connection) = &held.connection {
-            connection.present(&held.issued.certificate);
-        }
+        seat.renewed(issued, (self.now)());
         Ok(())
     }
 
-    /// Ends the connections of seats that were given up, all at once, and says how many stood.
-    pub(super) async fn give_up(&self, seats: Vec<Arc<Seat>>, why: &'static str) -> usize {
-        let closing: JoinSet<bool> = seats
-            .into_iter()
-            .map(|seat| async move { seat.close(why).await })
-            .collect();
-        let closed = closing.join_all().await;
-        closed.into_iter().filter(|stood| *stood).count()
+    /// Ends the connections of seats that were given up, and says how many stood.
+    pub(super) fn give_up(seats: &[Arc<Seat>], why: &'static str) -> usize {
+        seats.iter().filter(|seat| seat.close(why)).count()
     }
 
     /// Renews a seat's certificate until the seat is given up.
     pub(super) fn keep_fresh(self: &Arc<Self>, seat: &Arc<Seat>) {
-        let changed = Arc::clone(&seat.changed);
         // Weak: the renewer keeps no key alive.
-        let (relay, seat) = (Arc::downgrade(self), Arc::downgrade(seat));
-        tokio::spawn(async move {
-            while let Some(wait) = until_due(&relay, &seat).await {
-                tokio::time::sleep(wait).await;
-                match refresh(&relay, &seat).await {
-                    Fresh::Renewed => {}
-                    Fresh::Later => tokio::time::sleep(AGAIN).await,
-                    // Nothing to keep fresh until a call has asked the CA with success.
-                    Fresh::Ended(left) => {
-                        if tokio::time::timeout(left, changed.notified()).await.is_err() {
-                            end(&relay, &seat).await;
-                            changed.notified().await;
-                        }
-                    }
-                    Fresh::Gone => return,
+        let (relay, held, seat) = (Arc::downgrade(self), seat.watch(), Arc::downgrade(seat));
+        tokio::spawn(keep(relay, seat, held));
+    }
+}
+
+async fn keep(relay: Weak<Relay>, seat: Weak<Seat>, mut held: watch::Receiver<Held>) {
+    loop {
+        let Some(now) = relay.upgrade().map(|relay| (relay.now)()) else {
+            return;
+        };
+        let (number, due) = {
+            let held = held.borrow_and_update();
+            let life = held.issued.valid_before.saturating_sub(held.since);
+            (held.number, held.since + life * 2 / 3)
+        };
+        match change(&mut held, number, Some(due.saturating_sub(now))).await {
+            Change::Gone => return,
+            Change::Newer => continue,
+            Change::None => {}
+        }
+        let changed = match refresh(&relay, &seat).await {
+            Fresh::Renewed => continue,
+            Fresh::Later => change(&mut held, number, Some(AGAIN_S)).await,
+            // Nothing to keep fresh until a call has asked the CA with success.
+            Fresh::Ended(left) => match change(&mut held, number, Some(left)).await {
+                Change::None => {
+                    end_of_certificate(&relay, &seat);
+                    change(&mut held, number, None).await
                 }
-            }
-        });
+                changed => changed,
+            },
+            Fresh::Gone => return,
+        };
+        if matches!(changed, Change::Gone) {
+            return;
+        }
+    }
+}
+
+/// What has become of a seat.
+enum Change {
+    /// There is another certificate than the one of that number.
+    Newer,
+    /// It was given up.
+    Gone,
+    /// Nothing, in that time.
+    None,
+}
+
+/// Waits for a change, for so many seconds where they are given.
+async fn change(held: &mut watch::Receiver<Held>, number: u64, seconds: Option<u64>) -> Change {
+    let waited = async {
+        match held.wait_for(|held| held.given_up || held.number != number).await {
+            Ok(held) if !held.given_up => Change::Newer,
+            _ => Change::Gone,
+        }
+    };
+    match seconds {
+        None => waited.await,
+        Some(seconds) => timeout(Duration::from_secs(seconds), waited)
+            .await
+            .unwrap_or(Change::None),
     }
 }
 
@@ -149,20 +315,10 @@ enum Fresh {
     Renewed,
     /// The CA did not answer, and the certificate still has some life.
     Later,
-    /// There will be no other certificate, or not in time. This one is good for so long.
-    Ended(Duration),
+    /// There will be no other certificate, or not in time. This one is good for so many seconds.
+    Ended(u64),
     /// The seat was given up.
     Gone,
-}
-
-/// How long until two thirds of the certificate's life are over. `None` when the seat is gone.
-async fn until_due(relay: &Weak<Relay>, seat: &Weak<Seat>) -> Option<Duration> {
-    let (relay, seat) = (relay.upgrade()?, seat.upgrade()?);
-    let held = seat.held.lock().await;
-    let life = held.issued.valid_before.saturating_sub(held.since);
-    Some(Duration::from_secs(
-        (held.since + life * 2 / 3).saturating_sub((relay.now)()),
-    ))
 }
 
 async fn refresh(relay: &Weak<Relay>, seat: &Weak<Seat>) -> Fresh {
@@ -170,30 +326,27 @@ async fn refresh(relay: &Weak<Relay>, seat: &Weak<Seat>) -> Fresh {
         return Fresh::Gone;
     };
     let renewed = seat.unless_given_up(async {
-        let mut held = seat.held.lock().await;
-        let renewed = relay.renew(&seat, &mut held).await;
-        (renewed, held.issued.valid_before.saturating_sub((relay.now)()))
+        let _turn = seat.renewing.lock().await;
+        relay.renew(&seat).await
     });
-    let (error, left) = match renewed.await {
+    let error = match renewed.await {
         None => return Fresh::Gone,
-        Some((Ok(()), _)) => return Fresh::Renewed,
-        Some((Err(error), left)) => (error, Duration::from_secs(left)),
+        Some(Ok(())) => return Fresh::Renewed,
+        Some(Err(error)) => error,
     };
+    let left = seat.issued().valid_before.saturating_sub((relay.now)());
     tracing::warn!(task = %seat.task, target_name = %seat.target, %error, "no new certificate");
-    if left > AGAIN && !matches!(error, issuer::Error::Refused { .. }) {
+    if left > AGAIN_S && !matches!(error, issuer::Error::Refused { .. }) {
         return Fresh::Later;
     }
     Fresh::Ended(left)
 }
 
 /// Ends the connection whose certificate has ended: until then it was good for what was under way.
-async fn end(relay: &Weak<Relay>, seat: &Weak<Seat>) {
-    if let (Some(relay), Some(seat)) = (relay.upgrade(), seat.upgrade()) {
-        let mut held = seat.held.lock().await;
-        if held.issued.valid_before <= (relay.now)()
-            && let Some(connection) = held.connection.take()
-        {
-            connection.close("its certificate has ended");
-        }
+fn end_of_certificate(relay: &Weak<Relay>, seat: &Weak<Seat>) {
+    if let (Some(relay), Some(seat)) = (relay.upgrade(), seat.upgrade())
+        && seat.issued().valid_before <= (relay.now)()
+    {
+        seat.close("its certificate has ended");
     }
 }

@@ -14,12 +14,13 @@ use wire::{Code, Risk};
 use super::again::Asking;
 use super::panics::caught;
 use super::request::{Recorded, Subject};
+use super::seat::Reached;
 use super::verdict::{self, Missed, Unanswered, Verified};
 use super::{MARGIN, Relay, approvals_of};
 use crate::error::Refusal;
 use crate::issuer::Issued;
 use crate::seats::Seat;
-use crate::session::Session;
+use crate::session::{self, Session};
 
 /// How long a change whose answer did not come is asked for while its caller waits.
 const PURSUIT: Duration = Duration::from_secs(10);
@@ -70,17 +71,31 @@ impl Relay {
         })
     }
 
+    /// A session for a request, waited for no longer than its bytes are good.
+    async fn lease(
+        self: &Arc<Self>,
+        seat: &Arc<Seat>,
+        reached: Option<Reached>,
+        recorded: &Recorded,
+        until: Instant,
+    ) -> Result<(Session, Issued), Unanswered> {
+        let built = &recorded.built;
+        let good_for = Duration::from_secs(built.expires.saturating_sub((self.now)()));
+        let session = self.session(seat, reached, &built.asked.about, until.min(Instant::now() + good_for));
+        session.await.map_err(Unanswered::unsent)
+    }
+
     /// Signs with the task's key and asks, in one session. Of a change it is durable before the first byte that it may be
     /// under way; where its answer does not come it is asked for again.
     pub(super) async fn send(
         self: &Arc<Self>,
-        seat: &Seat,
-        session: Session,
-        receipt_key: &PublicKey,
+        seat: &Arc<Seat>,
+        reached: Reached,
         recorded: &Recorded,
         permitted: Permitted,
+        until: Instant,
     ) -> Result<Verified, Unanswered> {
-        let asked = caught(self.ask(seat, session, receipt_key, recorded, permitted)).await;
+        let asked = caught(self.ask(seat, reached, recorded, permitted, until)).await;
         asked.unwrap_or_else(|| {
             // It may have left, whatever it was that failed here.
             let about = &recorded.built.asked.about;
@@ -93,11 +108,11 @@ impl Relay {
 
     async fn ask(
         self: &Arc<Self>,
-        seat: &Seat,
-        session: Session,
-        receipt_key: &PublicKey,
+        seat: &Arc<Seat>,
+        reached: Reached,
         recorded: &Recorded,
         permitted: Permitted,
+        until: Instant,
     ) -> Result<Verified, Unanswered> {
         let built = &recorded.built;
         let about = &built.asked.about;
@@ -108,12 +123,18 @@ impl Relay {
         lines.push(RelayLine::Request(Sealed { payload, sig }, None));
         let patience = built.asked.timeout + MARGIN;
         let reads = built.asked.risk == Risk::Read;
+        let (session, issued) = self.lease(seat, Some(reached), recorded, until).await?;
         if !reads {
             let sent = self.store.sent(&seat.task, &built.subject.request).await;
             sent.map_err(|error| Unanswered::unsent(Refusal::store(&error, about)))?;
         }
-        let until = Instant::now() + patience + PURSUIT;
-        let answer = deliver(&session, receipt_key, &built.subject, &lines, patience).await;
+        let pursued = Instant::now() + patience + PURSUIT;
+        let mut answer = deliver(&session, &issued.receipt_key, &built.subject, &lines, patience).await;
+        if reads && matches!(answer, Err(Missed::Session(session::Error::NotSent(_)))) {
+            // It broke before anything left: on another, as if it had never been there.
+            let (session, issued) = self.lease(seat, None, recorded, until).await?;
+            answer = deliver(&session, &issued.receipt_key, &built.subject, &lines, patience).await;
+        }
         // Not kept for the one user that it had: asking again takes the session that there is then.
         drop(session);
         let missed = match answer {
@@ -131,7 +152,7 @@ impl Relay {
                     expires: built.expires,
                     expired: false,
                 };
-                self.ask_again(seat, asking, &lines, error, until).await
+                self.ask_again(seat, asking, &lines, error, pursued).await
             }
         }
     }
@@ -145,10 +166,17 @@ pub(super) async fn deliver(
     lines: &[RelayLine],
     patience: Duration,
 ) -> Result<Verified, Missed> {
-    let answer = session.ask(lines, patience).await.map_err(Missed::Session)?;
+    let answer = session.ask(lines, patience).await.map_err(|error| {
+        if matches!(error, session::Error::TimedOut(_)) {
+            // Nobody else is sent that way before it is known to lead anywhere.
+            session.retire();
+        }
+        Missed::Session(error)
+    })?;
     match verdict::verify(answer, receipt_key, &subject.sha256) {
         Ok(mut verified) => {
             verified.certificate_refused = session.certificate_refused();
+            verified.waited_s = session.waited_s();
             Ok(verified)
         }
         Err(what) => {

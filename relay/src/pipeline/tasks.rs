@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use audit::{Draft, Event};
-use tokio::time::{Instant, timeout_at};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 use wire::ids::{Reason, TargetName, TaskId};
 use wire::limits::TASK_MAX_S;
 use wire::{Code, Proof, Requester};
@@ -66,8 +67,15 @@ impl Relay {
             refused: Vec::new(),
             record: 0,
         };
-        let mut refused = Vec::new();
+        let mut refused: Vec<(TargetName, Refusal)> = Vec::new();
         for target in targets {
+            // A CA that does not answer is not asked once more for each of the others.
+            if let Some((_, silent)) = refused.last().filter(|(_, last)| last.code == Code::CaUnavailable) {
+                let mut refusal = silent.clone();
+                refusal.about.target = Some(target.clone());
+                refused.push((target, refusal));
+                continue;
+            }
             match self.open_on(requester, &task, &target).await {
                 Ok((ends, record)) => {
                     opened.ends = opened.ends.min(ends);
@@ -133,7 +141,7 @@ impl Relay {
         // Before the task is known to be there: whoever finds a place without a seat makes another key.
         self.seats.take(Arc::clone(&seat));
         if let Err(error) = self.store.reach(&task.id, target, ends).await {
-            self.seats.leave(&task.id);
+            self.seats.leave_one(&seat);
             return Err(Refusal::store(&error, &about));
         }
         self.keep_fresh(&seat);
@@ -152,10 +160,7 @@ impl Relay {
         let requests = requests.map_err(|error| Refusal::store(&error, &About::default()))?;
         let mut targets = Vec::new();
         for target in &task.targets {
-            let ends = match self.seats.find(id, target) {
-                Some(seat) => Some(seat.held.lock().await.issued.valid_before),
-                None => None,
-            };
+            let ends = self.seats.find(id, target).map(|seat| seat.issued().valid_before);
             targets.push((target.clone(), ends));
         }
         Ok(TaskView {
@@ -181,8 +186,7 @@ impl Relay {
             ..About::default()
         };
         let closed = self.store.close(&owner, id, (self.now)()).await;
-        self.changes_end(id).await;
-        let seats = self.give_up(self.seats.leave(id), "the task was closed").await;
+        let seats = self.leave(id, "the task was closed").await;
         closed.map_err(|error| Refusal::store(&error, &about))?;
         let record = self
             .record_close(&task, "closed by its owner")
@@ -195,35 +199,48 @@ impl Relay {
         })
     }
 
-    /// Waits for the changes of a task that are under way: cut off, each would be one of which nobody knows.
-    async fn changes_end(&self, id: &TaskId) {
-        let until = Instant::now() + CLOSING;
-        for seat in self.seats.of(id) {
-            if timeout_at(until, seat.changing.write()).await.is_err() {
-                tracing::warn!(task = %id, target_name = %seat.target, "a change did not end before its task was closed");
+    /// Gives up a task's seats and ends their connections, and says how many stood. Changes that are under way are waited for:
+    /// cut off, each would be one of which nobody knows. None begins meanwhile.
+    async fn leave(&self, id: &TaskId, why: &'static str) -> usize {
+        let ends = self.seats.of(id).into_iter().map(|seat| async move {
+            let ended = timeout(CLOSING, seat.no_changes()).await;
+            if ended.is_err() {
+                tracing::warn!(task = %seat.task, target_name = %seat.target, "a change did not end before its task did");
             }
-        }
+            ended.ok()
+        });
+        let _none_begins = ends.collect::<JoinSet<_>>().join_all().await;
+        Self::give_up(&self.seats.leave(id), why)
     }
 
     /// Ends tasks whose time is up. Called every few seconds.
-    pub async fn sweep(&self) {
+    pub async fn sweep(self: &Arc<Self>) {
         let now = (self.now)();
         let over = self.store.expire(now).await.unwrap_or_else(|error| {
             tracing::error!(%error, "tasks whose time is up cannot be ended");
             Vec::new()
         });
-        let seats = over.iter().flat_map(|task| self.seats.leave(&task.id)).collect();
-        self.give_up(seats, "the task's time was up").await;
         for task in over {
-            if let Err(error) = self.record_close(&task, "its time was up").await {
-                tracing::error!(%error, task = %task.id, "the end of a task cannot be recorded");
+            // By itself: one whose changes take their time holds up no other. The relay's own end waits for all of them.
+            let (relay, working) = (Arc::clone(self), self.gate.work());
+            let is_closing = working.is_none();
+            let ended = tokio::spawn(async move {
+                const WHY: &str = "its time was up";
+                let _working = working;
+                relay.leave(&task.id, WHY).await;
+                if let Err(error) = relay.record_close(&task, WHY).await {
+                    tracing::error!(%error, task = %task.id, "the end of a task cannot be recorded");
+                }
+            });
+            if is_closing {
+                let _ = ended.await;
             }
         }
     }
 
     /// Ends every session and forgets every key.
-    pub async fn leave_all(&self) {
-        self.give_up(self.seats.leave_all(), "the relay was stopped").await;
+    pub fn leave_all(&self) {
+        Self::give_up(&self.seats.leave_all(), "the relay was stopped");
     }
 
     async fn record_close(&self, task: &Task, why: &str) -> Result<u64, audit::Error> {

@@ -21,6 +21,8 @@ pub(super) struct Verified {
     stderr: String,
     /// The Code with which the target refused a certificate that went before, if it did.
     pub(super) certificate_refused: Option<Code>,
+    /// How many seconds its certificate was waited for.
+    pub(super) waited_s: u64,
 }
 
 /// Verifies an answer, or says what does not hold.
@@ -40,6 +42,7 @@ pub(super) fn verify(answer: Answer, key: &PublicKey, request: &Digest) -> Resul
         output,
         stderr,
         certificate_refused: None,
+        waited_s: 0,
     })
 }
 
@@ -211,6 +214,7 @@ pub(super) fn done(verified: Verified, subject: Subject, risk: Risk) -> Done {
         outcome,
         output,
         stderr,
+        waited_s,
         ..
     } = verified;
     let truncated = |stream: Option<&Stream>| stream.is_some_and(|stream| stream.truncated);
@@ -228,7 +232,7 @@ pub(super) fn done(verified: Verified, subject: Subject, risk: Risk) -> Done {
         output_bytes: outcome.output.as_ref().map_or(0, |stream| stream.bytes),
         encoding: outcome.output.as_ref().map_or(Encoding::Text, |stream| stream.encoding),
         manifest_differs: outcome.manifest_differs,
-        waited_s: 0,
+        waited_s,
         replayed: outcome.replayed,
         record: outcome.head.map(|head| head.seq),
         output,
@@ -297,6 +301,7 @@ mod tests {
             output: String::new(),
             stderr: String::new(),
             certificate_refused: None,
+            waited_s: 0,
         }
     }
 

@@ -1,7 +1,7 @@
 //! One channel: one agent-exec at its far end, lines out in order, answers back in order.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use russh::client::Msg;
@@ -15,6 +15,7 @@ use super::dial::LoggedIn;
 use super::hello::{self, Clock, StandardError};
 use super::{Error, Far, GOODBYE, HELLO, WRITE, plain, quoted, within};
 use crate::lines::{Lines, Piece};
+use crate::lock::lock;
 
 /// A task certificate, and the how-many-eth of its connection it is.
 #[derive(Debug, Clone)]
@@ -77,7 +78,7 @@ struct Waiting {
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         // A panic elsewhere leaves the queue whole: it is only pushed to and popped from.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// When the first who waits gives up. `None` when nobody waits.

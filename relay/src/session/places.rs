@@ -4,7 +4,7 @@
 //! that nobody uses or a new one; who finds no place waits in line. A place comes back when its answer has come.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -15,6 +15,7 @@ use super::channel::{Certificate, Channel};
 use super::dial::LoggedIn;
 use super::quick::Hold;
 use super::{Bounds, Error, Far};
+use crate::lock::lock;
 
 /// Calls that may wait for a place of one connection.
 const QUEUE: usize = 64;
@@ -39,9 +40,9 @@ struct State {
     channels: Vec<Arc<Channel>>,
     /// Those that nobody uses, and since when. The last one is taken first, so that the first ones become old.
     idle: Vec<(Arc<Channel>, Instant)>,
-    /// Places that are taken.
-    taken: usize,
-    /// When a place was taken or came back.
+    /// By how many it is used.
+    uses: usize,
+    /// When a use began or ended.
     used: Instant,
     /// No place is given any more, and the connection ends when the last has come back.
     retired: bool,
@@ -49,28 +50,46 @@ struct State {
     over: Option<String>,
 }
 
+/// A connection in use, until it is dropped: it is not idle, and where it was retired it does not end.
+pub struct InUse(Arc<Places>);
+
+impl InUse {
+    fn begin(places: &Arc<Places>) -> Self {
+        let mut state = places.state();
+        state.uses += 1;
+        state.used = Instant::now();
+        Self(Arc::clone(places))
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.uses = state.uses.saturating_sub(1);
+        state.used = Instant::now();
+        let ends = state.retired && state.uses == 0;
+        drop(state);
+        if ends {
+            self.0.changed.notify_one();
+        }
+    }
+}
+
 /// A channel for one user, until it is dropped.
 pub(super) struct Place {
     pub(super) channel: Arc<Channel>,
-    places: Arc<Places>,
+    places: InUse,
     /// Let go last: whoever gets it finds the channel.
     _permit: OwnedSemaphorePermit,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut state = self.places.state();
-        state.taken = state.taken.saturating_sub(1);
-        state.used = Instant::now();
+        let mut state = self.places.0.state();
         if self.channel.is_alive() {
             state.idle.push((Arc::clone(&self.channel), Instant::now()));
         } else {
             state.channels.retain(|channel| channel.is_alive());
-        }
-        let ends = state.retired && state.taken == 0;
-        drop(state);
-        if ends {
-            self.places.changed.notify_one();
         }
     }
 }
@@ -106,7 +125,7 @@ impl Places {
                 certificate,
                 channels: vec![Arc::clone(&channel)],
                 idle: vec![(channel, now)],
-                taken: 0,
+                uses: 0,
                 used: now,
                 retired: false,
                 over: None,
@@ -117,7 +136,7 @@ impl Places {
 
     fn state(&self) -> MutexGuard<'_, State> {
         // Each change of it is one call: a panic cannot leave half of one.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     pub(super) fn certificate(&self) -> Certificate {
@@ -146,7 +165,12 @@ impl Places {
     /// Since when nobody uses any channel; `None` while somebody does.
     pub(super) fn idle_since(&self) -> Option<Instant> {
         let state = self.state();
-        (state.taken == 0).then_some(state.used)
+        (state.uses == 0).then_some(state.used)
+    }
+
+    /// Keeps it from being idle.
+    pub(super) fn in_use(self: &Arc<Self>) -> InUse {
+        InUse::begin(self)
     }
 
     /// A place, in the order of asking.
@@ -205,13 +229,9 @@ impl Places {
     }
 
     fn place(self: &Arc<Self>, channel: Arc<Channel>, permit: OwnedSemaphorePermit) -> Place {
-        let mut state = self.state();
-        state.taken += 1;
-        state.used = Instant::now();
-        drop(state);
         Place {
             channel,
-            places: Arc::clone(self),
+            places: self.in_use(),
             _permit: permit,
         }
     }
@@ -240,6 +260,11 @@ impl Places {
             // What broke is the connection: the caller asks on another.
             Err(Error::Unreachable(why)) if self.connection.handle.is_closed() => {
                 self.end(&why);
+                Err(Error::NotSent(why))
+            }
+            // It leads nowhere, as far as is known; those who wait on it go on waiting.
+            Err(Error::Unreachable(why)) => {
+                self.retire();
                 Err(Error::NotSent(why))
             }
             Err(error) => Err(error),
@@ -284,7 +309,7 @@ impl Places {
         self.changed.notify_one();
     }
 
-    /// Gives no more places. The connection ends when those that are taken have come back.
+    /// Gives no more places. The connection ends when nobody uses it any more.
     pub(super) fn retire(&self) {
         self.state().retired = true;
         self.free.close();
@@ -317,7 +342,7 @@ impl Places {
         if let Some(why) = &state.over {
             return Next::End(why.clone());
         }
-        if state.taken == 0 {
+        if state.uses == 0 {
             if state.retired {
                 return Next::End("another connection has taken its place".to_owned());
             }
@@ -325,8 +350,8 @@ impl Places {
                 return Next::End("nobody has used it for a while".to_owned());
             }
         }
-        // While places are taken nothing says when they come back.
-        let idle_since = if state.taken == 0 { state.used } else { now };
+        // While it is used nothing says until when.
+        let idle_since = if state.uses == 0 { state.used } else { now };
         let mut next = idle_since + self.bounds.connection_idle;
         state.channels.retain(|channel| channel.is_alive());
         state.idle.retain(|(channel, _)| channel.is_alive());

@@ -29,8 +29,6 @@ pub(crate) struct Facts {
     pub(crate) no_renewal: AtomicBool,
     /// How long it takes to open a task, in milliseconds.
     pub(crate) slow_ms: AtomicU64,
-    /// How long it takes to authorize a request.
-    pub(crate) authorize_ms: AtomicU64,
     /// A target on which no task is opened, nor refused.
     pub(crate) hangs: Mutex<Option<&'static str>>,
     /// Done while it authorizes a request.
@@ -56,7 +54,6 @@ impl Facts {
             says_no: Mutex::new(None),
             no_renewal: AtomicBool::new(false),
             slow_ms: AtomicU64::new(0),
-            authorize_ms: AtomicU64::new(0),
             hangs: Mutex::new(None),
             meanwhile: Mutex::new(None),
             covers: Mutex::new(vec!["check_health", "read_file", "tail_log"]),
@@ -103,6 +100,11 @@ fn refusal(code: Code, message: &str) -> Status {
 }
 
 impl FewLines {
+    async fn take_time(&self) {
+        let slow = self.0.slow_ms.load(Ordering::SeqCst);
+        tokio::time::sleep(std::time::Duration::from_millis(slow)).await;
+    }
+
     fn mint(&self, task: &str, target: &str, key: &str) -> Result<Response<TaskCertificate>, Status> {
         if target.starts_with("denied") {
             return Err(refusal(Code::PolicyDenied, "no policy permits it"));
@@ -148,8 +150,7 @@ impl Ca for FewLines {
     async fn open_task(&self, request: Request<OpenTaskRequest>) -> Result<Response<TaskCertificate>, Status> {
         let request = request.into_inner();
         self.0.opened.fetch_add(1, Ordering::SeqCst);
-        let slow = self.0.slow_ms.load(Ordering::SeqCst);
-        tokio::time::sleep(std::time::Duration::from_millis(slow)).await;
+        self.take_time().await;
         let hangs = self
             .0
             .hangs
@@ -165,6 +166,7 @@ impl Ca for FewLines {
     async fn renew_task(&self, request: Request<RenewTaskRequest>) -> Result<Response<TaskCertificate>, Status> {
         let request = request.into_inner();
         self.0.renewed.fetch_add(1, Ordering::SeqCst);
+        self.take_time().await;
         let target = if self.0.no_renewal.load(Ordering::SeqCst) {
             "denied"
         } else {
@@ -181,8 +183,7 @@ impl Ca for FewLines {
         let text = String::from_utf8(request.payload).unwrap();
         let payload = Payload::parse(text.as_bytes()).unwrap();
         self.0.authorized.lock().unwrap().push(text);
-        let slow = self.0.authorize_ms.load(Ordering::SeqCst);
-        tokio::time::sleep(std::time::Duration::from_millis(slow)).await;
+        self.take_time().await;
         if let Some(meanwhile) = &*self.0.meanwhile.lock().unwrap() {
             meanwhile();
         }

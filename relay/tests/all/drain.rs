@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::binary::Room;
 use crate::ca::Facts;
 use crate::kills::{Client, log, room, serve, tail};
-use crate::target::Manner;
+use crate::target::{Gate, Manner};
 
 const CLIENTS: usize = 10;
 const CALLS: usize = 20;
@@ -73,7 +73,8 @@ async fn with(manner: Manner, ca: &Arc<Facts>, limits: &str, test: impl FnOnce(&
 async fn a_relay_that_is_told_to_stop_finishes_twenty_calls_and_begins_none() {
     let ca = Facts::generous();
     let facts = Arc::clone(&ca);
-    with(Manner::Slow(2000), &ca, "drain_s = 60", move |room| {
+    let gate = Gate::closed();
+    with(Manner::Waits(gate.clone()), &ca, "drain_s = 60", move |room| {
         let mut relay = serve(room);
         let mut stranger = Client::connect(room, 99);
         let mut clients = under_way(room);
@@ -87,6 +88,7 @@ async fn a_relay_that_is_told_to_stop_finishes_twenty_calls_and_begins_none() {
         is_told_to_come_again(&mut stranger);
         let opened = stranger.call("open_task", &json!({ "reason": "why", "targets": ["web-1"] }));
         assert_eq!(opened.unwrap()["code"], "stopping");
+        gate.open();
         for client in &mut clients {
             for _ in 0..CALLS / CLIENTS {
                 let answer = client.read().unwrap();
@@ -129,13 +131,16 @@ fn until(what: &str, is: impl Fn() -> bool) {
 async fn a_change_that_is_under_way_is_finished_before_the_end() {
     let ca = Facts::generous();
     let facts = Arc::clone(&ca);
-    with(Manner::Slow(1500), &ca, "drain_s = 60", move |room| {
+    let gate = Gate::closed();
+    with(Manner::Waits(gate.clone()), &ca, "drain_s = 60", move |room| {
         let mut relay = serve(room);
         let mut client = change(room);
         until("it is authorized", || !facts.authorized.lock().unwrap().is_empty());
-        // Its certificate and its bytes are answered one after the other by a target that is slow.
-        std::thread::sleep(Duration::from_millis(300));
         term(&relay);
+        until("the door is closed", || {
+            UnixStream::connect(room.at("run/relay.sock")).is_err()
+        });
+        gate.open();
         let answer = client.read().unwrap();
         assert_eq!(content(&answer)["status"], "ok", "{answer}");
         assert!(client.read().is_none());
@@ -149,7 +154,7 @@ async fn a_change_that_is_under_way_is_finished_before_the_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_that_the_ca_is_judging_is_judged_and_carried_out_before_the_end() {
     let ca = Facts::generous();
-    ca.authorize_ms.store(1500, Ordering::SeqCst);
+    ca.slow_ms.store(1500, Ordering::SeqCst);
     let facts = Arc::clone(&ca);
     with(Manner::Says("done".into()), &ca, "drain_s = 60", move |room| {
         let mut relay = serve(room);
@@ -168,28 +173,19 @@ async fn a_change_that_the_ca_is_judging_is_judged_and_carried_out_before_the_en
 async fn a_change_of_which_the_ca_was_not_asked_before_the_stop_is_not_sent() {
     let ca = Facts::generous();
     let facts = Arc::clone(&ca);
-    // The connection is opened first, and then the CA would be asked.
-    with(Manner::Slow(1500), &ca, "drain_s = 60", move |room| {
+    // The connection takes its time, and then the CA would be asked.
+    with(Manner::HangsUp(4), &ca, "drain_s = 60", move |room| {
         let mut relay = serve(room);
-        let mut client = Client::connect(room, 0);
-        let opened = client.call("open_task", &json!({ "reason": "why", "targets": ["web-1"] }));
-        assert!(opened.unwrap()["task_id"].is_string());
-        // All sessions that the connection may have are in use: the change waits for one.
-        for _ in 0..8 {
-            client.begin("tail_log", &tail(json!({})));
-        }
-        until("they are under way", || requests(room).0 == 8);
-        client.begin("run_action", &json!({ "action": "restart", "target": "web-1" }));
-        std::thread::sleep(Duration::from_millis(300));
+        let mut client = change(room);
+        std::thread::sleep(Duration::from_millis(200));
         term(&relay);
-        let answers: Vec<_> = (0..9).map(|_| client.read().unwrap()).collect();
-        let refused: Vec<_> = answers
-            .iter()
-            .filter(|answer| content(answer)["status"] != "ok")
-            .collect();
-        assert_eq!(refused.len(), 1, "{refused:?}");
-        assert_eq!(content(refused[0])["code"], "stopping", "{refused:?}");
-        assert_eq!(content(refused[0])["retryable"], true);
+        let answer = client.read().unwrap();
+        let said = content(&answer);
+        assert_eq!(
+            (&said["code"], &said["retryable"]),
+            (&json!("stopping"), &json!(true)),
+            "{said}"
+        );
         assert_eq!(relay.wait().unwrap().code(), Some(0));
         assert!(facts.authorized.lock().unwrap().is_empty());
         let (begun, ended) = requests(room);

@@ -152,7 +152,7 @@ async fn evil(first: &[u8], again: &'static [u8]) -> (String, tokio::task::JoinH
                     sent = stream.write_all(again).await;
                 }
                 if sent.is_ok() {
-                    tokio::time::sleep(Duration::from_secs(60)).await;
+                    std::future::pending::<()>().await;
                 }
             });
         }
@@ -160,7 +160,11 @@ async fn evil(first: &[u8], again: &'static [u8]) -> (String, tokio::task::JoinH
     (address, evil)
 }
 
-/// What a call to a host gets, which must be an error of this Code within ten seconds, and how the relay is afterwards.
+/// What a session may take to be there, with as much again for a machine that is busy with the flood. Nobody who attacks
+/// hangs up by himself: what is not ended by the relay lasts for ever.
+const IN_TIME: Duration = Duration::from_secs(25);
+
+/// What a call to a host gets, which must be an error of this Code in time, and how the relay is afterwards.
 async fn attacked(name: &str, world: &World, code: &str) {
     let before = memory();
     let begun = Instant::now();
@@ -169,7 +173,7 @@ async fn attacked(name: &str, world: &World, code: &str) {
     let grown = memory().saturating_sub(before);
     assert!(is_error, "{name}: {said}");
     assert_eq!(said["code"], code, "{name}: {said}");
-    assert!(took < Duration::from_secs(10), "{name}: {took:?}");
+    assert!(took < IN_TIME, "{name}: {took:?}");
     // Other tests run in this process too. What came in that time is many times more.
     assert!(grown < 256 << 20, "{name}: {grown} bytes more");
     assert!(

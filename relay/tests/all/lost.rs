@@ -130,7 +130,7 @@ fn stepping() -> u64 {
 #[tokio::test]
 async fn a_step_of_the_relays_clock_is_no_proof_that_a_change_never_ran() {
     let mut world = World::new(Manner::LosesAChange).await;
-    world.set_clock(stepping);
+    world.clock(stepping);
     let (mut one, mut two) = (world.client(ALICE).await, world.client(ALICE).await);
     let opened = one
         .call("open_task", json!({ "reason": "why", "targets": ["web-1"] }))
@@ -151,8 +151,8 @@ async fn a_step_of_the_relays_clock_is_no_proof_that_a_change_never_ran() {
 
 #[tokio::test]
 async fn where_nothing_has_left_somebodys_no_is_what_is_answered() {
-    let world = World::new(Manner::LetsInOnce(50)).await;
-    world.ca.authorize_ms.store(300, Ordering::SeqCst);
+    // The connection goes while it is written that the change may be under way.
+    let world = meddled(Manner::LetsInOnce(200), "sent", Does::Waits(Duration::from_millis(600))).await;
     let (said, _) = world.client(ALICE).await.call("run_action", restart()).await;
     assert_eq!(
         (&said["code"], &said["refused_by"], &said["retryable"]),
@@ -307,23 +307,35 @@ async fn a_target_that_does_not_answer_holds_up_no_question_to_another() {
     assert_eq!(unsettled(&world.relay).await.len(), 20);
 }
 
-/// A store that panics when it has done one of these.
-struct Panics {
-    store: Box<dyn Store>,
-    at: &'static str,
+/// What a store does when it has done what it was asked.
+#[derive(Clone, Copy)]
+enum Does {
+    Panics,
+    Waits(Duration),
 }
 
-impl Panics {
+/// A store that does something else at one of its answers.
+struct Meddled {
+    store: Box<dyn Store>,
+    at: &'static str,
+    does: Does,
+}
+
+impl Meddled {
     fn after<'a, T: Send + 'a>(&'a self, what: &'static str, answer: Answer<'a, T>) -> Answer<'a, T> {
         Box::pin(async move {
             let answer = answer.await;
-            assert!(self.at != what, "as the test says");
+            match self.does {
+                Does::Panics => assert!(self.at != what, "as the test says"),
+                Does::Waits(time) if self.at == what => tokio::time::sleep(time).await,
+                Does::Waits(_) => {}
+            }
             answer
         })
     }
 }
 
-impl Store for Panics {
+impl Store for Meddled {
     fn open(&self, task: Task, now: u64) -> Answer<'_, ()> {
         self.store.open(task, now)
     }
@@ -365,10 +377,14 @@ impl Store for Panics {
     }
 }
 
-async fn panicking(at: &'static str) -> World {
-    let mut world = World::new(Manner::Says("done\n".into())).await;
-    world.wrap_store(|store| Box::new(Panics { store, at }));
+async fn meddled(manner: Manner, at: &'static str, does: Does) -> World {
+    let mut world = World::new(manner).await;
+    world.wrap_store(|store| Box::new(Meddled { store, at, does }));
     world
+}
+
+async fn panicking(at: &'static str) -> World {
+    meddled(Manner::Says("done\n".into()), at, Does::Panics).await
 }
 
 /// REQ-CHANGE-7

@@ -21,4 +21,5 @@ mod restart;
 mod sessions;
 mod story;
 mod target;
+mod waits;
 mod world;

@@ -150,15 +150,14 @@ async fn every_request_that_was_under_way_is_in_a_known_state_after_a_restart() 
         .await
         .call("task_status", json!({ "task_id": task }))
         .await;
-    let text = |request: &Value, key: &str| request[key].as_str().unwrap().to_owned();
-    let said: Vec<_> = status["requests"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|request| ["request_id", "status", "code"].map(|key| text(request, key)))
-        .collect();
-    let wanted = expected.map(|(number, status, code)| [id(number).to_string(), status.to_owned(), code.to_owned()]);
-    assert_eq!(said, wanted);
+    let requests = status["requests"].as_array().unwrap();
+    assert_eq!(requests.len(), expected.len(), "{status}");
+    for (request, (number, status, code)) in requests.iter().zip(expected) {
+        assert_eq!(
+            (&request["request_id"], &request["status"], &request["code"]),
+            (&json!(id(number).as_str()), &json!(status), &json!(code))
+        );
+    }
     let mut recorded: Vec<_> = outcomes(&world)[before..]
         .iter()
         .map(|record| {

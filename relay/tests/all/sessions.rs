@@ -1,8 +1,8 @@
 //! A task's sessions on one target: one connection, lines in order on each channel, and as many channels as there are calls.
 
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use relay::seats::BOUNDS;
@@ -13,7 +13,7 @@ use wire::Code;
 use wire::lines::{Answer, RelayLine};
 use wire::seal::Sealed;
 
-use crate::target::{self, Manner, Seen};
+use crate::target::{self, Gate, Manner, Seen};
 use crate::world::{GOOD, HOST_CA, key};
 
 const TASK: &str = "0192e4a0-7f00-7000-8000-00000000000a";
@@ -117,10 +117,11 @@ async fn until(what: &str, so: impl Fn() -> bool) {
 
 #[tokio::test]
 async fn patience_begins_when_the_requests_before_are_answered() {
-    let far = Far::new(Manner::Slow(300)).await;
+    let far = Far::new(Manner::Slow(1000)).await;
     let connection = far.connect(BOUNDS).await.unwrap();
     let session = connection.session(SOON).await.unwrap();
-    let patience = Duration::from_millis(700);
+    // Less than all four take, and much more than one does.
+    let patience = Duration::from_secs(3);
     let lines: Vec<RelayLine> = (1..=4).map(request).collect();
     let begun = Instant::now();
     let (one, two, three, four) = tokio::join!(
@@ -129,7 +130,7 @@ async fn patience_begins_when_the_requests_before_are_answered() {
         session.ask(&lines[2..3], patience),
         session.ask(&lines[3..4], patience),
     );
-    assert!(begun.elapsed() >= Duration::from_millis(1200), "one after the other");
+    assert!(begun.elapsed() >= Duration::from_secs(4), "one after the other");
     for (line, answer) in lines.iter().zip([one, two, three, four]) {
         assert!(is_answer_to(&answer.unwrap(), line), "in order");
     }
@@ -164,29 +165,34 @@ async fn an_answer_that_does_not_come_ends_the_session() {
 /// REQ-SESSION-20, REQ-SESSION-24
 #[tokio::test]
 async fn calls_at_the_same_time_get_channels_of_one_connection_and_the_rest_wait_in_line() {
-    let far = Far::new(Manner::Slow(100)).await;
+    let gate = Gate::closed();
+    let far = Far::new(Manner::Waits(gate.clone())).await;
     let connection = Arc::new(far.connect(channels(3)).await.unwrap());
-    let (done, mut ends) = tokio::sync::mpsc::unbounded_channel();
-    for number in 0..12 {
-        let (connection, done) = (Arc::clone(&connection), done.clone());
+    let (has_one, mut begun) = tokio::sync::mpsc::unbounded_channel();
+    let calls = (0..12).map(|number| {
+        let (connection, has_one) = (Arc::clone(&connection), has_one.clone());
         tokio::spawn(async move {
             let session = connection.session(SOON).await.unwrap();
+            has_one.send(number).unwrap();
             ask(&session, number).await.unwrap();
-            done.send(number).unwrap();
-        });
+        })
+    });
+    let mut at_work = Vec::new();
+    for call in calls {
+        at_work.push(call);
         // The order of asking is that of the numbers.
         tokio::task::yield_now().await;
     }
-    let mut order = Vec::new();
-    for _ in 0..12 {
-        order.push(ends.recv().await.unwrap());
+    until("three ask at once", || far.seen.requests.lock().unwrap().len() == 3).await;
+    let mut order: Vec<u32> = std::iter::from_fn(|| begun.try_recv().ok()).collect();
+    order.sort_unstable();
+    assert_eq!(order, [0, 1, 2], "nobody else has a channel");
+    gate.open();
+    for call in at_work {
+        call.await.unwrap();
     }
-    for (round, three) in order.chunks(3).enumerate() {
-        let mut three = three.to_vec();
-        three.sort_unstable();
-        let first = u32::try_from(round * 3).unwrap();
-        assert_eq!(three, [first, first + 1, first + 2], "{order:?}");
-    }
+    let order: Vec<u32> = std::iter::from_fn(|| begun.try_recv().ok()).collect();
+    assert_eq!(order, (3..12).collect::<Vec<_>>(), "one after the other");
     assert_eq!(far.count(), (1, 3));
 }
 
@@ -230,7 +236,7 @@ async fn who_waits_for_a_session_is_told_when_there_are_too_many_or_it_takes_too
     let begun = Instant::now();
     let one_more = connection.session(SOON).await;
     assert!(matches!(one_more, Err(Error::Busy)), "{one_more:?}");
-    assert!(begun.elapsed() < Duration::from_secs(1), "at once");
+    assert!(begun.elapsed() < SOON / 2, "at once");
     connection.close("the test is over");
     for waits in waiting {
         let ended = waits.await.unwrap();
@@ -328,15 +334,22 @@ async fn an_outcome_is_asked_for_like_anything_else() {
 
 #[tokio::test]
 async fn a_session_whose_caller_went_away_is_the_next_one_s_when_its_answer_has_come() {
-    let far = Far::new(Manner::Slow(300)).await;
+    let gate = Gate::closed();
+    let far = Far::new(Manner::Waits(gate.clone())).await;
     let connection = far.connect(channels(1)).await.unwrap();
     let session = connection.session(SOON).await.unwrap();
-    let gave_up = tokio::time::timeout(Duration::from_millis(50), ask(&session, 1)).await;
-    assert!(gave_up.is_err());
+    // Gives up when its request has been read.
+    tokio::select! {
+        answer = ask(&session, 1) => panic!("{answer:?}"),
+        () = until("the request is read", || far.seen.requests.lock().unwrap().len() == 1) => {}
+    }
     drop(session);
-    let begun = Instant::now();
-    let session = connection.session(SOON).await.unwrap();
-    assert!(begun.elapsed() >= Duration::from_millis(200), "not before");
+    let next = connection.session(SOON);
+    tokio::pin!(next);
+    let early = tokio::time::timeout(Duration::from_millis(200), &mut next).await;
+    assert!(early.is_err(), "not before");
+    gate.open();
+    let session = next.await.unwrap();
     ask(&session, 2).await.unwrap();
     assert_eq!(far.count(), (1, 1));
 }
@@ -366,16 +379,21 @@ async fn a_connection_that_breaks_before_the_login_is_tried_again_and_a_refusal_
 /// REQ-SESSION-21
 #[tokio::test]
 async fn a_certificate_that_is_valid_soon_is_waited_for_and_a_later_one_is_not_used() {
+    /// A clock that stands.
+    fn standing() -> u64 {
+        static NOW: LazyLock<u64> = LazyLock::new(relay::serve::now);
+        *NOW
+    }
     let far = Far::new(Manner::Says("ok".into())).await;
-    let at = |ahead: u64| far.connect_with(BOUNDS, certificate(relay::serve::now() + ahead), relay::serve::now);
+    let at = |ahead: u64| far.connect_with(BOUNDS, certificate(standing() + ahead), standing);
     let connection = at(2).await.unwrap();
     let session = connection.session(SOON).await.unwrap();
-    assert!((1..=2).contains(&session.waited_s()), "its call is told");
+    assert_eq!(session.waited_s(), 2, "its call is told");
     drop(session);
     assert_eq!(connection.session(SOON).await.unwrap().waited_s(), 0, "and no other");
     assert_eq!(far.count(), (1, 1));
     let error = at(40).await.unwrap_err();
-    assert!(matches!(error, Error::NotYetValid(39..=40)), "{error}");
+    assert!(matches!(error, Error::NotYetValid(40)), "{error}");
     assert_eq!(far.count(), (1, 1), "not tried");
 }
 
@@ -398,17 +416,17 @@ async fn a_peer_that_falls_silent_is_given_up() {
             () = falls.notified() => {}
         }
         // Both stay open: nobody is told anything.
-        tokio::time::sleep(Duration::from_secs(60)).await;
+        std::future::pending::<()>().await;
     });
     let connection = far.connect(BOUNDS).await.unwrap();
     let session = connection.session(SOON).await.unwrap();
     silence.notify_one();
     let begun = Instant::now();
-    let answer = session.ask(&[request(1)], Duration::from_secs(60)).await;
+    let answer = session.ask(&[request(1)], Duration::from_secs(180)).await;
     assert!(matches!(answer, Err(Error::NoAnswer(_))), "{answer:?}");
     let took = begun.elapsed();
     assert!(
-        (Duration::from_secs(15)..Duration::from_secs(35)).contains(&took),
+        (Duration::from_secs(15)..Duration::from_secs(90)).contains(&took),
         "{took:?}"
     );
     assert!(!connection.is_alive());

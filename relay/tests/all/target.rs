@@ -13,7 +13,7 @@ use russh::server::{self, Auth, ChannelOpenHandle, Handler, Msg, Session};
 use russh::{Channel, ChannelId};
 use ssh_key::certificate::{Builder, CertType};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use wire::ids::{Digest, Head, RequestId};
 use wire::lines::{Answer, RelayLine, TargetLine};
 use wire::{Code, Encoding, Hello, Outcome, Payload, Status, Stream, seal};
@@ -27,6 +27,8 @@ pub(crate) enum Manner {
     Refuses(Code, String),
     /// Answers, so many milliseconds after it has read.
     Slow(u64),
+    /// Answers as soon as this is open.
+    Waits(Gate),
     /// Reads and never answers.
     Mute,
     /// Leaves when a request comes.
@@ -78,6 +80,31 @@ pub(crate) enum Manner {
     Mutters,
     /// Sends this again and again instead of a hello, on its standard error or its output.
     Floods(&'static [u8], Option<u32>),
+}
+
+/// What answers wait for, until a test opens it.
+#[derive(Debug, Clone)]
+pub(crate) struct Gate(Arc<Semaphore>);
+
+impl Gate {
+    pub(crate) fn closed() -> Self {
+        Self(Arc::new(Semaphore::new(0)))
+    }
+
+    pub(crate) fn open(&self) {
+        self.0.close();
+    }
+
+    async fn wait(&self) {
+        // It never has a permit: who waits is told when it is closed.
+        let _ = self.0.acquire().await;
+    }
+}
+
+impl PartialEq for Gate {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
 }
 
 /// What the target's sshd shows.
@@ -475,7 +502,11 @@ async fn agent_exec(
             if facts.manner == Manner::Mutters && number > 1 {
                 let _ = handle.extended_data(channel, 1, &b"muttering"[..]).await;
             }
-            match facts.react(number, &line) {
+            let reaction = facts.react(number, &line);
+            if let (Manner::Waits(gate), true) = (&facts.manner, number > 1) {
+                gate.wait().await;
+            }
+            match reaction {
                 Some(text) => {
                     let _ = handle.data(channel, text.into_bytes()).await;
                 }

@@ -199,11 +199,6 @@ impl World {
         Self { relay, ..self }
     }
 
-    /// Another clock, before there is a client.
-    pub(crate) fn set_clock(&mut self, now: fn() -> u64) {
-        Arc::get_mut(&mut self.relay).unwrap().now = now;
-    }
-
     /// Another store around the one that there is, before there is a client.
     pub(crate) fn wrap_store(&mut self, wrap: impl FnOnce(Box<dyn Store>) -> Box<dyn Store>) {
         let nowhere = Sqlite::open(&self.folder.path().join("state/nowhere.sqlite")).unwrap();
@@ -243,6 +238,11 @@ impl World {
     /// Other limits, before there is a client.
     pub(crate) fn limit(&mut self, limits: Limits, clock: Clock) {
         Arc::get_mut(&mut self.relay).unwrap().gate = Gate::new(limits, clock);
+    }
+
+    /// Another clock, before there is a client.
+    pub(crate) fn clock(&mut self, now: fn() -> u64) {
+        Arc::get_mut(&mut self.relay).unwrap().now = now;
     }
 
     /// A client of this uid, not yet initialised.

@@ -162,6 +162,7 @@ impl Ansible {
             site.key.display()
         );
         std::fs::write(home.join("hosts"), host)?;
+        std::fs::write(home.join("ansible.cfg"), "")?;
         Ok(Ansible {
             program,
             home,
@@ -180,7 +181,7 @@ impl Ansible {
         ansible.arg(self.home.join("hosts")).stdin(Stdio::null());
         ansible
             .env("HOME", &self.home)
-            .env("ANSIBLE_CONFIG", "/dev/null")
+            .env("ANSIBLE_CONFIG", self.home.join("ansible.cfg"))
             .env("ANSIBLE_HOST_KEY_CHECKING", "False")
             .env("ANSIBLE_PIPELINING", pipelining)
             .env("ANSIBLE_REMOTE_TMP", "/tmp/.ansible")

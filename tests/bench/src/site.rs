@@ -26,8 +26,8 @@ pub const LINES: u32 = 200;
 pub const TAIL_BYTES: u64 = LINE_BYTES * LINES as u64;
 /// The relay's state: in one folder of files.
 const RELAY_STATE: &str = "/var/lib/writ-relay";
-/// Where the target keeps what became of changes.
-const LEDGER: &str = "/var/lib/writ/ledger";
+/// The state of the target: the ledger will be in it.
+const STATE: &str = "/var/lib/writ";
 /// Where sshd finds the others' key, inside the target.
 const PEERS_KEY: &str = "/etc/ssh/bench_key";
 
@@ -58,11 +58,11 @@ impl Site {
         let disk = report.folder().join("disk");
         write_log(&stack, 3000)?;
         let log = OnDisk::put(stack.target(WEB)?.root(), LOG, &disk)?;
-        let ledger = OnDisk::put(stack.target(WEB)?.root(), LEDGER, &disk)?;
+        let state = OnDisk::put(stack.target(WEB)?.root(), STATE, &disk)?;
         stack.control.stop_relay();
         stack.control.stop_ca();
         let put = |folder| OnDisk::put(stack.control.root(), folder, &disk);
-        let others = [ledger, put(CA_LOG)?, put(RELAY_LOG)?, put(RELAY_STATE)?];
+        let others = [state, put(CA_LOG)?, put(RELAY_LOG)?, put(RELAY_STATE)?];
         stack.control.start_ca()?;
         stack.control.start_relay()?;
         let key = plain_account(&mut stack)?;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
@@ -38,6 +38,8 @@ struct Passed {
 struct Shared {
     cuts: Mutex<VecDeque<Cut>>,
     dark: AtomicBool,
+    /// How many connections have come to the end of what was to pass.
+    cut: AtomicUsize,
     passed: Mutex<Vec<Arc<Passed>>>,
     /// One end of each connection that was let through.
     ends: Mutex<Vec<TcpStream>>,
@@ -63,6 +65,7 @@ impl Wire {
         let shared = Arc::new(Shared {
             cuts: Mutex::default(),
             dark: AtomicBool::new(false),
+            cut: AtomicUsize::new(0),
             passed: Mutex::default(),
             ends: Mutex::default(),
         });
@@ -78,7 +81,7 @@ impl Wire {
                 lock(&at_work.passed).push(Arc::clone(&passed));
                 if let Ok(sshd) = TcpStream::connect(target) {
                     lock(&at_work.ends).extend(sshd.try_clone());
-                    let _ = join(relay, sshd, cut, &passed);
+                    let _ = join(relay, sshd, cut, &passed, &at_work);
                 }
             }
         });
@@ -98,6 +101,11 @@ impl Wire {
     /// How many cuts have met no connection yet; none of them will.
     pub fn take_back(&self) -> usize {
         std::mem::take(&mut *lock(&self.shared.cuts)).len()
+    }
+
+    /// How many connections were cut at their byte. One that ends by itself before that is none of them.
+    pub fn cuts(&self) -> usize {
+        self.shared.cut.load(Ordering::SeqCst)
     }
 
     /// Whether connections that are not to be cut are let through, or ended before their first byte.
@@ -126,7 +134,7 @@ impl Wire {
 }
 
 /// Carries bytes both ways, on threads of their own.
-fn join(relay: TcpStream, sshd: TcpStream, cut: Option<Cut>, passed: &Arc<Passed>) -> Result<()> {
+fn join(relay: TcpStream, sshd: TcpStream, cut: Option<Cut>, passed: &Arc<Passed>, shared: &Arc<Shared>) -> Result<()> {
     relay.set_nodelay(true)?;
     sshd.set_nodelay(true)?;
     for (towards, from, to) in [
@@ -134,13 +142,15 @@ fn join(relay: TcpStream, sshd: TcpStream, cut: Option<Cut>, passed: &Arc<Passed
         (Towards::Relay, sshd, relay),
     ] {
         let most = cut.filter(|cut| cut.towards == towards).map(|cut| cut.after);
-        let passed = Arc::clone(passed);
+        let (passed, shared) = (Arc::clone(passed), Arc::clone(shared));
         thread::spawn(move || {
             let count = match towards {
                 Towards::Target => &passed.target,
                 Towards::Relay => &passed.relay,
             };
-            carry(&from, &to, most, count);
+            if carry(&from, &to, most, count) == End::Cut {
+                shared.cut.fetch_add(1, Ordering::SeqCst);
+            }
             // Whatever ended one direction ends both: a wire that is cut carries nothing.
             for end in [from, to] {
                 let _ = end.shutdown(Shutdown::Both);
@@ -150,8 +160,17 @@ fn join(relay: TcpStream, sshd: TcpStream, cut: Option<Cut>, passed: &Arc<Passed
     Ok(())
 }
 
+/// Why nothing more is carried.
+#[derive(PartialEq, Eq)]
+enum End {
+    /// As many bytes have passed as were to pass.
+    Cut,
+    /// An end has hung up.
+    HungUp,
+}
+
 /// Carries at most so many bytes.
-fn carry(mut from: &TcpStream, mut to: &TcpStream, most: Option<u64>, count: &AtomicU64) {
+fn carry(mut from: &TcpStream, mut to: &TcpStream, most: Option<u64>, count: &AtomicU64) -> End {
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let left = most.map(|most| most.saturating_sub(count.load(Ordering::SeqCst)));
@@ -159,14 +178,19 @@ fn carry(mut from: &TcpStream, mut to: &TcpStream, most: Option<u64>, count: &At
             usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len())
         });
         let Some(into) = buffer.get_mut(..room).filter(|into| !into.is_empty()) else {
-            return;
+            return End::Cut;
         };
-        let Ok(read @ 1..) = from.read(into) else { return };
-        let Some(bytes) = buffer.get(..read) else { return };
-        if to.write_all(bytes).is_err() {
-            return;
-        }
+        let Ok(read @ 1..) = from.read(into) else {
+            return End::HungUp;
+        };
+        let Some(bytes) = buffer.get(..read) else {
+            return End::HungUp;
+        };
+        // Before they pass: whoever has an answer finds all of it counted.
         count.fetch_add(read as u64, Ordering::SeqCst);
+        if to.write_all(bytes).is_err() {
+            return End::HungUp;
+        }
     }
 }
 

@@ -11,7 +11,7 @@ pub const ACTION: &str = "count_effect";
 /// Where its lines go, inside a target.
 const FILE: &str = "/tmp/effects";
 
-/// The same action with little time, for tests in which nobody answers.
+/// The same action with less time, for tests in which nobody answers: a relay is patient for as long as a program may take.
 pub const QUICK: &str = "count_quickly";
 
 /// A stack in which everybody may call both.
@@ -25,7 +25,7 @@ pub fn options() -> Options {
                 QUICK,
                 manifest()
                     .replace(ACTION, QUICK)
-                    .replace("timeout_ms = 20000", "timeout_ms = 1000"),
+                    .replace("timeout_ms = 30000", "timeout_ms = 10000"),
             ),
         ],
         policy: Some([crate::control::POLICY, &may(ACTION), &may(QUICK)].concat()),
@@ -33,25 +33,31 @@ pub fn options() -> Options {
     }
 }
 
-/// Its manifest. `word` is what is written, `before_ms` and `after_ms` how long it does nothing around that. What it prints
-/// comes last.
+/// Its manifest. `word` is what is written; `before` and `after` are gates at which it waits around that: names that a test
+/// gives, or nothing. What it prints comes last.
 pub fn manifest() -> String {
     let program = format!(
-        "my ($before, $word, $after) = @ARGV; $| = 1; select undef, undef, undef, $before / 1000; \
-         open my $file, '>>', '{FILE}' or die; syswrite $file, qq($word\\n); close $file; \
-         select undef, undef, undef, $after / 1000; print qq(done $word\\n)"
+        "my ($before, $word, $after) = @ARGV; $| = 1; \
+         sub gate {{ my ($gate) = @_; return if $gate eq ''; select undef, undef, undef, 0.01 until -e qq(/tmp/$gate) }} \
+         gate($before); open my $file, '>>', '{FILE}' or die; syswrite $file, qq($word\\n); close $file; \
+         gate($after); print qq(done $word\\n)"
     );
     let program: String = program.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let text = "{ type = \"string\", maxLength = 100, default = \"\" }";
     format!(
         "name = \"{ACTION}\"\ntitle = \"Count an effect\"\ndescription = \"Adds one line to a file.\"\nrisk = \"change\"\n\
-         timeout_ms = 20000\n[args]\n\
+         timeout_ms = 30000\n[args]\n\
          properties.word = {{ type = \"string\", maxLength = 100, default = \"one\" }}\n\
-         properties.before_ms = {{ type = \"integer\", minimum = 0, maximum = 10000, default = 0 }}\n\
-         properties.after_ms = {{ type = \"integer\", minimum = 0, maximum = 10000, default = 0 }}\n\
+         properties.before = {text}\nproperties.after = {text}\n\
          [exec]\nprogram = \"/usr/bin/perl\"\n\
-         argv = [\"-e\", \"eval pack 'H*', '{program}'; die $@ if $@\", \"{{before_ms}}\", \"{{word}}\", \"{{after_ms}}\"]\n\
+         argv = [\"-e\", \"eval pack 'H*', '{program}'; die $@ if $@\", \"{{before}}\", \"{{word}}\", \"{{after}}\"]\n\
          [sandbox]\nprofile = \"tool\"\n"
     )
+}
+
+/// Opens a gate on a target: whatever waits there goes on, and so does whatever comes later.
+pub fn open(target: &Target, gate: &str) -> Result<()> {
+    target.root().file(&format!("tmp/{gate}"), 0o644, "")
 }
 
 /// What was done on a target, in order.

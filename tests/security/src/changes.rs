@@ -11,7 +11,7 @@ use crate::{WEB, grant_of};
 
 /// An honest payload that counts one effect under this word.
 pub fn payload(relay: &EvilRelay, word: &str) -> Map<String, Value> {
-    relay.payload(effects::ACTION, json!({"word": word, "before_ms": 0, "after_ms": 0}))
+    relay.payload(effects::ACTION, json!({"word": word, "before": "", "after": ""}))
 }
 
 /// An action certificate for exactly this payload, as the CA would sign it, and then changed.

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use super::value::{KEYWORDS, bounds, kind, list_of, not_in_subset, value_of};
+use super::rule::Rule;
+use super::value::{KEYWORDS, kind, list_of, not_in_subset, rule, value_of};
 use super::{MAX_ARGUMENTS, Property};
 use crate::table::Table;
 use crate::text;
@@ -86,8 +87,11 @@ impl Reading {
         let mut schema = Map::new();
         schema.insert("type".to_owned(), json!(kind.keyword()));
         texts(&mut table, &mut schema);
-        let (choices, minimum) = bounds(&mut table, kind, &mut schema);
         let pin = pinned.contains(name.as_str());
+        let rule = match rule(&mut table, kind, &mut schema) {
+            Rule::One(path) if pin => Rule::Pinned { path },
+            rule => rule,
+        };
         let default = table
             .take("default")
             .and_then(|value| value_of(&table, "default", kind, value));
@@ -127,11 +131,9 @@ impl Reading {
         self.properties.insert(
             name.clone(),
             Property {
-                kind,
+                rule,
                 required,
                 default,
-                choices,
-                minimum,
             },
         );
         self.schemas.insert(

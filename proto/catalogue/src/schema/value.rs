@@ -1,15 +1,15 @@
 //! What bounds one value, and TOML values as the JSON values that they stand for.
 
-use regex_syntax::hir::Look;
+use std::ops::RangeInclusive;
+
 use serde_json::{Map, Value, json};
 
 use super::object::texts;
+use super::pattern::Pattern;
+use super::rule::{Choice, Repeats, Rule, Shape, Single};
 use super::{Kind, MAX_ITEMS, MAX_LENGTH};
 use crate::table::{Table, article};
 use crate::text;
-
-/// Longest pattern, in bytes.
-const MAX_PATTERN: usize = 512;
 
 /// Every keyword of the subset, to tell one that stands in the wrong place from one that is not known at all.
 pub(super) const KEYWORDS: [&str; 18] = [
@@ -57,54 +57,49 @@ pub(super) fn kind(table: &mut Table<'_>, array_allowed: bool) -> Option<Kind> {
     }
 }
 
-/// The keywords that bound a value of this kind; finite choices and the least integer are handed back.
-pub(super) fn bounds(
-    table: &mut Table<'_>,
-    kind: Kind,
-    schema: &mut Map<String, Value>,
-) -> (Option<Vec<Value>>, Option<i64>) {
-    let mut choices = if kind == Kind::Boolean {
-        Some(vec![json!(false), json!(true)])
-    } else {
-        None
-    };
-    if kind != Kind::Array {
-        if let Some(value) = table.take("enum") {
-            let values = list_of(table, "enum", kind, value);
-            if values
-                .iter()
-                .enumerate()
-                .any(|(at, value)| values.iter().take(at).any(|earlier| earlier == value))
-            {
-                table.fault("enum", "lists a value twice");
-            }
-            schema.insert("enum".to_owned(), Value::Array(values.clone()));
-            choices = Some(values);
+/// The keywords that bound a value of this kind, as the rule that they make. Where one of them is at fault the rule is less
+/// than what was meant, and the fault keeps it from being used.
+pub(super) fn rule(table: &mut Table<'_>, kind: Kind, schema: &mut Map<String, Value>) -> Rule {
+    Rule::One(match kind {
+        Kind::Array => return several(table, schema),
+        Kind::Boolean => Single {
+            choice: choice(table, kind, schema),
+            shape: Shape::Boolean,
+        },
+        Kind::Integer => Single {
+            choice: choice(table, kind, schema),
+            shape: Shape::Integer(range(table, schema)),
+        },
+        Kind::String => {
+            let choice = choice(table, kind, schema);
+            let shape = string(table, schema, choice.listed.is_some() || choice.fixed.is_some());
+            Single { shape, choice }
         }
-        if let Some(value) = table
-            .take("const")
-            .and_then(|value| value_of(table, "const", kind, value))
-        {
-            schema.insert("const".to_owned(), value.clone());
-            choices = Some(vec![value]);
-        }
-    }
-    let mut minimum = None;
-    match kind {
-        Kind::Boolean => {}
-        Kind::Integer => {
-            minimum = range(table, "minimum", "maximum", schema);
-            if let Some(choices) = &choices {
-                minimum = choices.iter().filter_map(Value::as_i64).min();
-            }
-        }
-        Kind::String => string_bounds(table, schema, choices.is_some()),
-        Kind::Array => array_bounds(table, schema),
-    }
-    (choices, minimum)
+    })
 }
 
-fn string_bounds(table: &mut Table<'_>, schema: &mut Map<String, Value>, finite: bool) {
+fn choice(table: &mut Table<'_>, kind: Kind, schema: &mut Map<String, Value>) -> Choice {
+    let listed = table.take("enum").map(|value| list_of(table, "enum", kind, value));
+    if let Some(values) = &listed {
+        if values
+            .iter()
+            .enumerate()
+            .any(|(at, value)| values.iter().take(at).any(|earlier| earlier == value))
+        {
+            table.fault("enum", "lists a value twice");
+        }
+        schema.insert("enum".to_owned(), json!(values));
+    }
+    let fixed = table
+        .take("const")
+        .and_then(|value| value_of(table, "const", kind, value));
+    if let Some(value) = &fixed {
+        schema.insert("const".to_owned(), value.clone());
+    }
+    Choice { listed, fixed }
+}
+
+fn string(table: &mut Table<'_>, schema: &mut Map<String, Value>, finite: bool) -> Shape {
     let before = table.faults().count();
     let least = table.integer("minLength", 0, MAX_LENGTH);
     let most = table.integer("maxLength", 1, MAX_LENGTH);
@@ -114,94 +109,91 @@ fn string_bounds(table: &mut Table<'_>, schema: &mut Map<String, Value>, finite:
             format!("is missing: a string needs a maxLength of at most {MAX_LENGTH}, or an enum"),
         );
     }
-    ordered(table, "minLength", least, most);
-    keep(schema, "minLength", least);
-    keep(schema, "maxLength", most);
-    if let Some(pattern) = table.string("pattern") {
-        if let Err(what) = check_pattern(&pattern) {
-            table.fault("pattern", what);
-        }
-        schema.insert("pattern".to_owned(), Value::String(pattern));
+    let length = span(table, schema, ("minLength", least), ("maxLength", most), MAX_LENGTH);
+    let pattern = table.string("pattern").and_then(|text| {
+        schema.insert("pattern".to_owned(), json!(text));
+        Pattern::parse(&text).map_err(|what| table.fault("pattern", what)).ok()
+    });
+    Shape::String { length, pattern }
+}
+
+fn several(table: &mut Table<'_>, schema: &mut Map<String, Value>) -> Rule {
+    let least = table.integer("minItems", 0, MAX_ITEMS);
+    let most = table.demand_integer("maxItems", 1, MAX_ITEMS);
+    let count = span(table, schema, ("minItems", least), ("maxItems", most), MAX_ITEMS);
+    let unique = table.boolean("uniqueItems");
+    if let Some(unique) = unique {
+        schema.insert("uniqueItems".to_owned(), Value::Bool(unique));
+    }
+    Rule::Several {
+        items: items(table, schema).unwrap_or_else(Single::nothing),
+        count,
+        repeats: if unique == Some(true) {
+            Repeats::Refused
+        } else {
+            Repeats::Allowed
+        },
     }
 }
 
-fn array_bounds(table: &mut Table<'_>, schema: &mut Map<String, Value>) {
-    let least = table.integer("minItems", 0, MAX_ITEMS);
-    let most = table.demand_integer("maxItems", 1, MAX_ITEMS);
-    ordered(table, "minItems", least, most);
-    keep(schema, "minItems", least);
-    keep(schema, "maxItems", most);
-    if let Some(unique) = table.boolean("uniqueItems") {
-        schema.insert("uniqueItems".to_owned(), Value::Bool(unique));
-    }
+fn items(table: &mut Table<'_>, schema: &mut Map<String, Value>) -> Option<Single> {
     let before = table.faults().count();
     let items = table.table("items");
-    let Some(mut items) = table.demand("items", items, before) else {
-        return;
-    };
-    let Some(kind) = kind(&mut items, false) else { return };
+    let mut items = table.demand("items", items, before)?;
+    let kind = kind(&mut items, false)?;
     let mut inner = Map::new();
     inner.insert("type".to_owned(), json!(kind.keyword()));
     texts(&mut items, &mut inner);
-    bounds(&mut items, kind, &mut inner);
+    let rule = rule(&mut items, kind, &mut inner);
     items.finish_with(|key| match key {
         "default" | "examples" => "does not apply to the items of an array".to_owned(),
         key if KEYWORDS.contains(&key) => format!("does not apply to {}", kind.article()),
         _ => not_in_subset(),
     });
     schema.insert("items".to_owned(), Value::Object(inner));
+    match rule {
+        Rule::One(single) => Some(single),
+        // Not where `kind` was told so.
+        Rule::Several { .. } | Rule::Pinned { .. } => None,
+    }
 }
 
-/// Two integers of which the first may not be greater; the first is handed back.
-fn range(table: &mut Table<'_>, low: &str, high: &str, schema: &mut Map<String, Value>) -> Option<i64> {
+/// `minimum` and `maximum`; without them what can be sent at all.
+fn range(table: &mut Table<'_>, schema: &mut Map<String, Value>) -> RangeInclusive<i64> {
     let mut bound = |key: &str| {
         let value = table.take(key)?;
         let value = value_of(table, key, Kind::Integer, value)?;
         schema.insert(key.to_owned(), value.clone());
         value.as_i64()
     };
-    let (least, most) = (bound(low), bound(high));
+    let (least, most) = (bound("minimum"), bound("maximum"));
     if let (Some(least), Some(most)) = (least, most)
         && least > most
     {
-        table.fault(low, format!("is greater than {high}"));
+        table.fault("minimum", "is greater than maximum");
     }
-    least
+    least.unwrap_or(1 - wire::limits::INTEGER)..=most.unwrap_or(wire::limits::INTEGER - 1)
 }
 
-fn ordered(table: &Table<'_>, low: &str, least: Option<u64>, most: Option<u64>) {
-    if let (Some(least), Some(most)) = (least, most)
-        && least > most
+/// A least and a greatest size, of which the first may not be greater.
+fn span(
+    table: &Table<'_>,
+    schema: &mut Map<String, Value>,
+    least: (&str, Option<u64>),
+    most: (&str, Option<u64>),
+    limit: u64,
+) -> RangeInclusive<u64> {
+    if let (Some(low), Some(high)) = (least.1, most.1)
+        && low > high
     {
-        table.fault(low, "is greater than the bound at the other end");
+        table.fault(least.0, "is greater than the bound at the other end");
     }
-}
-
-fn keep(schema: &mut Map<String, Value>, key: &str, value: Option<u64>) {
-    if let Some(value) = value {
-        schema.insert(key.to_owned(), json!(value));
+    for (key, value) in [least, most] {
+        if let Some(value) = value {
+            schema.insert(key.to_owned(), json!(value));
+        }
     }
-}
-
-/// A pattern must be anchored at both ends in every alternative, and its engine must take it.
-fn check_pattern(pattern: &str) -> Result<(), String> {
-    if pattern.len() > MAX_PATTERN {
-        return Err(format!("is longer than {MAX_PATTERN} bytes"));
-    }
-    if let Some(hidden) = text::hidden(pattern) {
-        return Err(format!(
-            "has a character that is not shown, {}",
-            hidden.escape_unicode()
-        ));
-    }
-    let parsed = regex_syntax::parse(pattern)
-        .map_err(|_| "is not understood by the linear-time engine (no look-around, no back-references)".to_owned())?;
-    let at = parsed.properties();
-    if at.look_set_prefix().contains(Look::Start) && at.look_set_suffix().contains(Look::End) {
-        Ok(())
-    } else {
-        Err("must be anchored: ^ at the start and $ at the end of every alternative, as in ^(?:a|b)$".to_owned())
-    }
+    least.1.unwrap_or(0)..=most.1.unwrap_or(limit)
 }
 
 /// A TOML value as the JSON value of this kind.
@@ -213,6 +205,10 @@ pub(super) fn value_of(table: &Table<'_>, key: &str, kind: Kind, value: toml::Va
                     key,
                     format!("has a character that is not shown, {}", hidden.escape_unicode()),
                 );
+                return None;
+            }
+            if found.chars().count() as u64 > MAX_LENGTH {
+                table.fault(key, format!("has a string of more than {MAX_LENGTH} characters"));
                 return None;
             }
             Some(Value::String(found))

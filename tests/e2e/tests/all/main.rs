@@ -6,6 +6,7 @@ mod demo;
 mod faults;
 mod helper;
 mod linkage;
+mod max_sessions;
 mod mcp_client;
 mod own_host;
 mod probes;

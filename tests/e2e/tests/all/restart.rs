@@ -3,12 +3,16 @@
 use std::time::{Duration, Instant};
 
 use harness::spawn::wait_for;
-use harness::{ALICE, Options, Stack, records};
+use harness::{ALICE, Options, Stack, effects, records};
 use serde_json::{Value, json};
 
 const UNDER_WAY: usize = 20;
 /// How many tasks they are spread over: one alone has fewer sessions on a target than that.
 const TASKS: usize = 3;
+
+/// A read that lasts until nobody waits for it any more.
+const NAP: &str = "name = \"nap\"\ntitle = \"Nap\"\ndescription = \"Does nothing.\"\nrisk = \"read\"\ntimeout_ms = 600000\n[args]\n\
+                   [exec]\nprogram = \"/usr/bin/sleep\"\nargv = [\"3599.75\"]\n[sandbox]\nprofile = \"reader\"\n";
 
 /// How many records of this event the relay's log has.
 fn count(stack: &Stack, event: &str) -> usize {
@@ -18,11 +22,12 @@ fn count(stack: &Stack, event: &str) -> usize {
 
 #[test]
 fn a_relay_that_is_killed_with_twenty_actions_under_way_knows_the_state_of_each_and_goes_on() {
+    let options = effects::options();
+    let permit = "permit (principal, action == Action::\"nap\", resource);\n";
     let mut stack = Stack::start(&Options {
         targets: vec!["web-1"],
-        probes:
-            "[probe.nap]\nkind = \"exec\"\nprogram = \"/usr/bin/sleep\"\nargv = [\"3599.75\"]\ntimeout_ms = 10000\n"
-                .into(),
+        actions: vec![("nap", NAP.into())],
+        policy: options.policy.map(|policy| policy + permit),
         ..Options::default()
     })
     .unwrap();
@@ -41,8 +46,8 @@ fn a_relay_that_is_killed_with_twenty_actions_under_way_knows_the_state_of_each_
     let more = (1..TASKS).map(|_| client.call_ok("open_task", open.clone()).unwrap()["task_id"].clone());
     let tasks: Vec<Value> = std::iter::once(task.clone()).chain(more.collect::<Vec<_>>()).collect();
     for task in tasks.iter().cycle().take(UNDER_WAY) {
-        let arguments = json!({"target": "web-1", "probe": "nap", "task_id": task});
-        let call = json!({"name": "check_health", "arguments": arguments});
+        let arguments = json!({"target": "web-1", "action": "nap", "args": {}, "task_id": task});
+        let call = json!({"name": "run_action", "arguments": arguments});
         client.send("tools/call", call).unwrap();
     }
     wait_for("the requests", Duration::from_secs(20), || {

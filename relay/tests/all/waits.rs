@@ -1,0 +1,143 @@
+//! Nobody waits for what is not theirs: a host that is silent, a CA that takes its time, a change that runs.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use relay::seats::{BOUNDS, CONNECTIONS, Seats};
+use relay::session::Bounds;
+use serde_json::{Value, json};
+
+use crate::target::Manner;
+use crate::world::{ALICE, World};
+
+fn tail(more: Value) -> Value {
+    let mut arguments = json!({ "target": "web-1", "path": "/var/log/app.log", "reason": "why" });
+    arguments
+        .as_object_mut()
+        .unwrap()
+        .extend(more.as_object().unwrap().clone());
+    arguments
+}
+
+fn says() -> Manner {
+    Manner::Says("a line\n".into())
+}
+
+/// Asks until it is so.
+async fn until(what: &str, mut so: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(10);
+    while !so() {
+        assert!(Instant::now() < end, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn calls_to_a_silent_host_share_one_connection_and_its_failure() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let world = World::at(&listener.local_addr().unwrap().to_string()).await;
+    let mut client = world.client(ALICE).await;
+    let open = json!({ "reason": "why", "targets": ["web-1"] });
+    let (task, _) = client.call("open_task", open).await;
+    let begun = Instant::now();
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let mut client = world.client(ALICE).await;
+        calls.spawn(async move { client.call("tail_log", tail(json!({}))).await.0 });
+    }
+    // It says nothing, for as long as it is there.
+    let _silent = listener.accept().await.unwrap();
+    let asked = Instant::now();
+    let (status, _) = client.call("task_status", json!({ "task_id": task["task_id"] })).await;
+    assert_eq!(status["open"], true, "{status}");
+    assert!(
+        asked.elapsed() < Duration::from_secs(2),
+        "whoever looks does not wait for it"
+    );
+    for said in calls.join_all().await {
+        assert_eq!(
+            (&said["code"], &said["retryable"]),
+            (&json!("unreachable"), &json!(true)),
+            "{said}"
+        );
+    }
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    let another = tokio::time::timeout(Duration::from_millis(200), listener.accept()).await;
+    assert!(another.is_err(), "it was tried once for all of them");
+}
+
+#[tokio::test]
+async fn reads_do_not_wait_for_a_ca_that_is_slow_while_their_certificate_is_good() {
+    const LIFE_S: u64 = 24;
+    let world = World::new(says()).await;
+    world.ca.life_s.store(LIFE_S, Ordering::SeqCst);
+    let begun = Instant::now();
+    let mut client = world.client(ALICE).await;
+    let (said, is_error) = client.call("tail_log", tail(json!({}))).await;
+    assert!(!is_error, "{said}");
+    world.ca.slow_ms.store(60_000, Ordering::SeqCst);
+    tokio::time::sleep((begun + Duration::from_secs(LIFE_S * 2 / 3)).saturating_duration_since(Instant::now())).await;
+    until("the renewal", || world.ca.renewed.load(Ordering::SeqCst) > 0).await;
+    // The last five seconds of a certificate are not begun with.
+    while begun.elapsed() < Duration::from_secs(LIFE_S - 7) {
+        let asked = Instant::now();
+        let (said, is_error) = client.call("tail_log", tail(json!({}))).await;
+        assert!(!is_error, "{said}");
+        assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn a_change_that_the_ca_judges_takes_no_session_from_a_read() {
+    let bounds = Bounds { channels: 1, ..BOUNDS };
+    let world = World::with_seats(says(), Seats::new(bounds, CONNECTIONS)).await;
+    let (mut one, mut two) = (world.client(ALICE).await, world.client(ALICE).await);
+    let (said, is_error) = one.call("tail_log", tail(json!({}))).await;
+    assert!(!is_error, "{said}");
+    world.ca.slow_ms.store(3000, Ordering::SeqCst);
+    let change = json!({ "action": "restart", "target": "web-1" });
+    let change = tokio::spawn(async move { one.call("run_action", change).await });
+    until("the CA is asked", || !world.ca.authorized.lock().unwrap().is_empty()).await;
+    let (said, is_error) = two.call("tail_log", tail(json!({}))).await;
+    assert!(!is_error, "{said}");
+    assert!(!change.is_finished());
+    let (said, is_error) = change.await.unwrap();
+    assert!(!is_error, "{said}");
+    assert_eq!(world.seen.connections.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_task_whose_time_is_up_waits_for_its_change() {
+    static LATE: AtomicBool = AtomicBool::new(false);
+    fn clock() -> u64 {
+        relay::serve::now() + if LATE.load(Ordering::SeqCst) { 28_801 } else { 0 }
+    }
+    let mut world = World::new(Manner::Slow(1500)).await;
+    Arc::get_mut(&mut world.relay).unwrap().now = clock;
+    let mut client = world.client(ALICE).await;
+    let change = json!({ "action": "restart", "target": "web-1", "reason": "why" });
+    let change = tokio::spawn(async move { client.call("run_action", change).await });
+    until("it is sent", || !world.seen.requests.lock().unwrap().is_empty()).await;
+    LATE.store(true, Ordering::SeqCst);
+    world.relay.sweep().await;
+    let (said, is_error) = change.await.unwrap();
+    assert!(!is_error, "{said}");
+    assert_eq!(said["status"], "ok");
+    until("the end of the task", || {
+        world.events().last().is_some_and(|event| event == "close")
+    })
+    .await;
+    assert_eq!(world.events(), ["open", "request", "outcome", "close"]);
+    until("its session ends", || world.seen.open.load(Ordering::SeqCst) == 0).await;
+}
+
+#[tokio::test]
+async fn a_ca_that_does_not_answer_is_asked_once_for_all_targets_of_a_task() {
+    let world = World::new(says()).await;
+    *world.ca.says_no.lock().unwrap() = Some(wire::Code::CaUnavailable);
+    let targets = json!({ "reason": "why", "targets": ["web-1", "web-2", "denied-1"] });
+    let (said, _) = world.client(ALICE).await.call("open_task", targets).await;
+    assert_eq!(said["code"], "ca_unavailable", "{said}");
+    assert_eq!(world.ca.opened.load(Ordering::SeqCst), 1);
+}
