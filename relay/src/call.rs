@@ -6,6 +6,8 @@ use serde_json::{Map, Value};
 use wire::ids::{ActionName, BrainName, Digest, Head, PersonName, Reason, RequestId, TargetName, TaskId};
 use wire::{Code, Encoding, Risk, Status};
 
+use crate::error::About;
+
 /// Actions that have a tool of their own, where the relay's catalogue has them. `run_action` calls every action.
 pub const TOOLS: [&str; 3] = ["tail_log", "read_file", "check_health"];
 
@@ -46,6 +48,26 @@ pub enum Call {
     Act(Act),
     /// Who this relay is and whether all is well.
     ServerInfo,
+}
+
+impl Call {
+    /// What it names.
+    #[must_use]
+    pub fn about(&self) -> About {
+        match self {
+            Self::Act(act) => About {
+                action: Some(act.action.clone()),
+                target: Some(act.target.clone()),
+                task: act.task.clone(),
+                ..About::default()
+            },
+            Self::TaskStatus { task } | Self::CloseTask { task } => About {
+                task: Some(task.clone()),
+                ..About::default()
+            },
+            Self::OpenTask { .. } | Self::ListTargets | Self::ServerInfo => About::default(),
+        }
+    }
 }
 
 /// An action on a target.

@@ -12,10 +12,12 @@ use std::io;
 use std::num::NonZeroU32;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::lock::lock;
 
 /// Owner and group may connect. The folder's set-group-id bit gives the socket the folder's group.
 const MODE: u32 = 0o660;
@@ -136,10 +138,6 @@ impl Drop for Door {
         // Best effort: a socket that stays is replaced at the next start.
         let _ = fs::remove_file(&self.path);
     }
-}
-
-fn lock(counts: &Counts) -> MutexGuard<'_, BTreeMap<u32, u32>> {
-    counts.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Binds beside the name and moves the socket there when it is as it must be. The process's umask is left alone: other

@@ -2,11 +2,12 @@
 //! answers unread, and no more at all once the relay is told to stop.
 //!
 //! A place is held until the work of its call is over, whoever still waits for the answer: a client that takes its calls
-//! back, or goes away, frees nothing by it. No person can hold them all. What the gate refuses is counted, because a
+//! back, or goes away, frees nothing by it. No person can hold them all, and calls that touch no target have some of their
+//! own, the desk. What the gate refuses is counted, because a
 //! record for each would let a flood fill the disk: one record a minute for each person and Code.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -14,15 +15,20 @@ use wire::Code;
 use wire::ids::{PersonName, TargetName};
 
 use crate::limits::{Limits, Rate};
+use crate::lock::lock;
 
 pub use answers::{Account, Answers, Bytes};
 pub use repeats::Repeats;
+pub use strangers::Strangers;
 
 mod answers;
 mod repeats;
+mod strangers;
 
 /// Calls that may be under way at once, of all persons together.
 const CALLS: usize = 256;
+/// Calls of one person that may be at the desk at once, and as many that may wait.
+const AT_THE_DESK: usize = 32;
 /// Longest wait for a place.
 const WAIT: Duration = Duration::from_secs(30);
 /// What one call costs of a bucket: a minute in milliseconds, so that a rate for each minute fills it in whole numbers.
@@ -94,6 +100,8 @@ pub struct Gate {
     under_way: Arc<watch::Sender<usize>>,
     /// What was refused here and is not yet recorded.
     pub repeats: Repeats,
+    /// Who proved nothing, and is not yet recorded.
+    pub strangers: Strangers,
     /// What clients have not read yet.
     pub answers: Arc<Answers>,
 }
@@ -118,6 +126,13 @@ struct Buckets {
 
 struct Person {
     bucket: Bucket,
+    calls: Queue,
+    desk: Queue,
+}
+
+/// One line of calls.
+#[derive(Clone)]
+struct Queue {
     /// One for each call that is under way or waits.
     room: Arc<Semaphore>,
     /// One for each that is under way.
@@ -135,11 +150,18 @@ struct Bucket {
 pub struct Place {
     _room: OwnedSemaphorePermit,
     _own: OwnedSemaphorePermit,
-    _all: OwnedSemaphorePermit,
+    /// None at the desk.
+    _all: Option<OwnedSemaphorePermit>,
+    _working: Working,
+}
+
+/// Held by whatever has to be done before the relay ends.
+#[must_use = "what is not held is not waited for"]
+pub struct Working {
     under_way: Arc<watch::Sender<usize>>,
 }
 
-impl Drop for Place {
+impl Drop for Working {
     fn drop(&mut self) {
         self.under_way.send_modify(|count| *count = count.saturating_sub(1));
     }
@@ -170,6 +192,7 @@ impl Gate {
             stage: watch::Sender::new(Stage::Open),
             under_way: Arc::new(watch::Sender::new(0)),
             repeats: Repeats::default(),
+            strangers: Strangers::default(),
             answers: Arc::default(),
         }
     }
@@ -186,15 +209,36 @@ impl Gate {
     /// # Errors
     /// Any [`Denied`].
     pub async fn enter(&self, person: &PersonName, target: Option<&TargetName>) -> Result<Place, Denied> {
+        self.admit(|| self.pay(person, target, |person| &person.calls), Some(&self.all))
+            .await
+    }
+
+    /// A place at the desk: for a call that touches no target, and so has places of its own. Whoever has as many calls under
+    /// way as may be can still ask what became of them, and end their tasks.
+    ///
+    /// # Errors
+    /// Any [`Denied`].
+    pub async fn enter_desk(&self, person: &PersonName) -> Result<Place, Denied> {
+        self.admit(|| self.pay(person, None, |person| &person.desk), None).await
+    }
+
+    async fn admit(
+        &self,
+        pay: impl FnOnce() -> Result<Queue, Denied>,
+        all: Option<&Arc<Semaphore>>,
+    ) -> Result<Place, Denied> {
         let mut stage = self.stage.subscribe();
         if *stage.borrow() > Stage::Open {
             return Err(Denied::Stopping);
         }
-        let (room, places) = self.pay(person, target)?;
+        let Queue { room, places } = pay()?;
         let room = room.try_acquire_owned().map_err(|_| Denied::Full)?;
         let both = async {
-            let own = places.acquire_owned().await;
-            Some((own.ok()?, Arc::clone(&self.all).acquire_owned().await.ok()?))
+            let own = places.acquire_owned().await.ok()?;
+            Some(match all {
+                Some(all) => (own, Some(Arc::clone(all).acquire_owned().await.ok()?)),
+                None => (own, None),
+            })
         };
         let held = tokio::select! {
             biased;
@@ -202,18 +246,22 @@ impl Gate {
             held = tokio::time::timeout(WAIT, both) => held,
         };
         let (own, all) = held.ok().flatten().ok_or(Denied::Late)?;
-        self.under_way.send_modify(|count| *count = count.saturating_add(1));
-        let place = Place {
+        Ok(Place {
             _room: room,
             _own: own,
             _all: all,
+            _working: self.work().ok_or(Denied::Stopping)?,
+        })
+    }
+
+    /// Counts something that has to be done before the relay ends; `None` once it is being stopped.
+    pub fn work(&self) -> Option<Working> {
+        self.under_way.send_modify(|count| *count = count.saturating_add(1));
+        let working = Working {
             under_way: Arc::clone(&self.under_way),
         };
         // Whoever stops closes first and counts then: one of the two sees the other.
-        if *self.stage.borrow() > Stage::Open {
-            return Err(Denied::Stopping);
-        }
-        Ok(place)
+        (*self.stage.borrow() == Stage::Open).then_some(working)
     }
 
     /// Lets nobody in any more, those who wait included.
@@ -224,6 +272,12 @@ impl Gate {
     /// Tells every connection to end, once its client has what it was answered.
     pub fn dismiss(&self) {
         self.stage.send_replace(Stage::Over);
+    }
+
+    /// Returns once the relay is being stopped.
+    pub async fn is_closed(&self) {
+        // The sender is ours: it cannot be gone.
+        let _ = self.stage.subscribe().wait_for(|stage| *stage > Stage::Open).await;
     }
 
     /// Returns once connections have to end.
@@ -244,12 +298,13 @@ impl Gate {
         *self.under_way.borrow()
     }
 
-    /// Takes one call out of both buckets, or out of neither.
+    /// Takes one call out of both buckets, or out of neither. Gives the line that is its own.
     fn pay(
         &self,
         person: &PersonName,
         target: Option<&TargetName>,
-    ) -> Result<(Arc<Semaphore>, Arc<Semaphore>), Denied> {
+        line: impl FnOnce(&Person) -> &Queue,
+    ) -> Result<Queue, Denied> {
         let now = self.now();
         let limits = &self.limits;
         let mut buckets = lock(&self.buckets);
@@ -274,18 +329,26 @@ impl Gate {
             bucket.level = bucket.level.saturating_sub(CALL);
         }
         own.bucket.level = own.bucket.level.saturating_sub(CALL);
-        Ok((Arc::clone(&own.room), Arc::clone(&own.places)))
+        Ok(line(own).clone())
     }
 }
 
 impl Person {
     fn new(limits: &Limits, now: Duration) -> Self {
-        let places = limits.person_calls.get();
-        let semaphore = |permits: u32| Arc::new(Semaphore::new(usize::try_from(permits).unwrap_or(CALLS)));
+        let number = |number: u32| usize::try_from(number).unwrap_or(CALLS);
         Self {
             bucket: Bucket::full(limits.person, now),
-            room: semaphore(places.saturating_add(limits.person_waiting)),
-            places: semaphore(places),
+            calls: Queue::new(number(limits.person_calls.get()), number(limits.person_waiting)),
+            desk: Queue::new(AT_THE_DESK, AT_THE_DESK),
+        }
+    }
+}
+
+impl Queue {
+    fn new(places: usize, waiting: usize) -> Self {
+        Self {
+            room: Arc::new(Semaphore::new(places.saturating_add(waiting))),
+            places: Arc::new(Semaphore::new(places)),
         }
     }
 }
@@ -315,11 +378,6 @@ impl Bucket {
         }
         Err(missing.div_ceil(u64::from(rate.per_minute.get()).saturating_mul(1000)))
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Each change of a bucket is one call: a panic cannot leave half of one.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@
 
 mod again;
 mod later;
+mod panics;
 mod refusals;
 mod request;
 mod restart;
@@ -40,6 +41,7 @@ use crate::seats::Seats;
 use crate::session::{Host, Trust};
 use crate::store::{Owner, Store, Task};
 
+pub use later::Turns;
 pub use restart::NotTakenUp;
 
 /// What the network and the target's own work may take beyond an action's own time.
@@ -73,6 +75,8 @@ pub struct Relay {
     pub seats: Seats,
     /// How many calls there may be, and how fast.
     pub gate: Gate,
+    /// Who asks for a change that nobody waits for any more.
+    pub turns: Turns,
     /// The clock, Unix seconds.
     pub now: fn() -> u64,
 }

@@ -1,40 +1,37 @@
 //! The relay's own log, for a program with many calls at once.
 //!
 //! Every append waits until its record is durable. Appends block, so they run on threads that may; they take turns for
-//! the write and wait for the disk together. Peers that proved nothing are counted and recorded once a minute.
+//! the write and wait for the disk together.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
-use audit::{Draft, Error, Event, Log, Own, Strangers, Tier, Who};
+use audit::{Draft, Error, Event, Log, Own, Tier, Who};
 use wire::ids::{Head, RelayName, RequestId};
 use wire::{Code, Status};
 
-/// The log and the counter of strangers. Cheap to clone.
-#[derive(Clone)]
+use crate::lock::lock;
+
+/// The log.
 pub struct Records {
     log: Arc<Mutex<Log>>,
-    strangers: Arc<Mutex<Strangers>>,
 }
 
 impl Records {
-    /// Opens the log, and begins it when the folder is empty. `lock` stands in a folder that nobody else enters; the
-    /// counter of strangers stands beside it.
+    /// Opens the log, and begins it when the folder is empty. `lock_file` stands in a folder that nobody else enters.
     ///
     /// # Errors
     /// Any [`Error`].
-    pub fn open(folder: &Path, lock: &Path, relay: &RelayName) -> Result<Self, Error> {
+    pub fn open(folder: &Path, lock_file: &Path, relay: &RelayName) -> Result<Self, Error> {
         let who = Who {
             tier: Tier::Relay,
             host: relay.to_string(),
             build: wire::build::id().to_owned(),
         };
-        let log = Log::open(folder, lock, who, Box::new(Own))?;
-        let strangers = Strangers::open(&lock.with_file_name("strangers"), &Own)?;
+        let log = Log::open(folder, lock_file, who, Box::new(Own))?;
         Ok(Self {
             log: Arc::new(Mutex::new(log)),
-            strangers: Arc::new(Mutex::new(strangers)),
         })
     }
 
@@ -45,7 +42,7 @@ impl Records {
     pub async fn append(&self, draft: Draft) -> Result<Head, Error> {
         let log = Arc::clone(&self.log);
         blocking(move || {
-            let pending = log.lock().unwrap_or_else(PoisonError::into_inner).write(&draft)?;
+            let pending = lock(&log).write(&draft)?;
             pending.settle()
         })
         .await
@@ -54,9 +51,7 @@ impl Records {
     /// The newest record.
     pub async fn head(&self) -> Option<Head> {
         let log = Arc::clone(&self.log);
-        tokio::task::spawn_blocking(move || log.lock().unwrap_or_else(PoisonError::into_inner).head())
-            .await
-            .ok()
+        tokio::task::spawn_blocking(move || lock(&log).head()).await.ok()
     }
 
     /// What the log says became of these requests, as far as it does. It is read from `since` on, Unix seconds.
@@ -71,7 +66,7 @@ impl Records {
         let log = Arc::clone(&self.log);
         blocking(move || {
             let mut found = BTreeMap::new();
-            let log = log.lock().unwrap_or_else(PoisonError::into_inner);
+            let log = lock(&log);
             log.since(since, &mut |record, _| {
                 let Draft {
                     event: Event::Outcome,
@@ -90,33 +85,6 @@ impl Records {
             Ok(found)
         })
         .await
-    }
-
-    /// Counts a peer that proved nothing. Gives the record's head when one was due.
-    pub async fn note_stranger(&self, code: Code, text: String, now: u64) -> Option<Head> {
-        let this = self.clone();
-        let noted = blocking(move || {
-            let mut strangers = this.strangers.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut log = this.log.lock().unwrap_or_else(PoisonError::into_inner);
-            strangers.note(&mut log, code, &text, now)
-        });
-        noted.await.unwrap_or_else(|error| {
-            tracing::error!(%error, "a refused stranger could not be counted");
-            None
-        })
-    }
-
-    /// Records strangers that were counted more than a minute ago.
-    pub async fn flush_strangers(&self, now: u64) {
-        let this = self.clone();
-        let flushed = blocking(move || {
-            let mut strangers = this.strangers.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut log = this.log.lock().unwrap_or_else(PoisonError::into_inner);
-            strangers.flush_due(&mut log, now)
-        });
-        if let Err(error) = flushed.await {
-            tracing::error!(%error, "counted strangers could not be recorded");
-        }
     }
 }
 

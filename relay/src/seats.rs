@@ -3,7 +3,7 @@
 //! Keys are made here, live in memory only, and are cleared when the seat goes (ssh-key clears them on drop).
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use openssh::key::{KeyError, SigningKey};
@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 
 use crate::error::Refusal;
 use crate::issuer::Issued;
+use crate::lock::lock;
 use crate::session::{Bounds, Connection};
 use crate::store::Owner;
 
@@ -352,11 +353,6 @@ impl Seats {
         turns.insert(place, Arc::downgrade(&turn));
         turn
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Each change of these maps is one call: a panic cannot leave half of one.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

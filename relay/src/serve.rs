@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use audit::{Draft, Event};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
+use wire::Code;
 
 use crate::check;
 use crate::config::Fault;
@@ -19,7 +20,7 @@ use crate::gate::{self, Gate};
 use crate::issuer::Issuer;
 use crate::mcp::{self, Tools};
 use crate::people::People;
-use crate::pipeline::{NotTakenUp, Relay};
+use crate::pipeline::{NotTakenUp, Relay, Turns};
 use crate::records::Records;
 use crate::seats::Seats;
 use crate::store::{Sqlite, Unusable};
@@ -90,11 +91,10 @@ pub async fn run(path: &Path) -> Result<(), Error> {
     let sweeper = tokio::spawn(sweep(Arc::clone(&relay)));
     let connections = admit(&door, &relay, &Arc::new(Tools::new(&catalogue)), &mut ends).await;
     drop(door);
-    sweeper.abort();
     tokio::select! {
         biased;
         () = ends.any() => return Err(Error::AtOnce(relay.gate.under_way())),
-        ended = end(&relay, connections, config.limits.drain) => ended?,
+        ended = end(&relay, connections, sweeper, config.limits.drain) => ended?,
     }
     tracing::info!("stopped");
     Ok(())
@@ -114,6 +114,7 @@ fn build(loaded: check::Loaded) -> Result<Arc<Relay>, Error> {
         issuer: Issuer::new(&config.ca_socket),
         seats: Seats::new(config.bounds, config.connections),
         gate: Gate::new(config.limits, gate::clock()),
+        turns: Turns::default(),
         name: config.name,
         config: config.digest,
         inventory,
@@ -146,7 +147,11 @@ async fn admit(door: &Door, relay: &Arc<Relay>, tools: &Arc<Tools>, ends: &mut E
                 connections.spawn(async move {
                     match visitor.place {
                         Some(_place) => mcp::serve(relay, tools, visitor.stream, visitor.uid).await,
-                        None => mcp::turn_away(visitor.stream).await,
+                        None => {
+                            let text = format!("uid {} has as many connections as it may, or all have", visitor.uid);
+                            relay.note_stranger(Code::Capacity, &text).await;
+                            mcp::turn_away(visitor.stream).await;
+                        }
                     }
                 });
             }
@@ -162,7 +167,11 @@ async fn admit(door: &Door, relay: &Arc<Relay>, tools: &Arc<Tools>, ends: &mut E
 async fn sweep(relay: Arc<Relay>) {
     let mut ticks = tokio::time::interval(SWEEP);
     loop {
-        ticks.tick().await;
+        // What a sweep has begun it ends: a task that is over in the store is over in the log.
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = relay.gate.is_closed() => return,
+        }
         relay.sweep().await;
         relay.record_repeats(false).await;
     }
@@ -170,7 +179,12 @@ async fn sweep(relay: Arc<Relay>) {
 
 /// The end, in order: no call begins, those under way end or are ended, all that happened is recorded, clients get their
 /// last answers.
-async fn end(relay: &Relay, mut connections: JoinSet<()>, drain: Duration) -> Result<(), Error> {
+async fn end(
+    relay: &Relay,
+    mut connections: JoinSet<()>,
+    sweeper: JoinHandle<()>,
+    drain: Duration,
+) -> Result<(), Error> {
     relay.issuer.close();
     relay.gate.close();
     tracing::info!(under_way = relay.gate.under_way(), "stopping");
@@ -183,6 +197,7 @@ async fn end(relay: &Relay, mut connections: JoinSet<()>, drain: Duration) -> Re
     let left = async {
         relay.leave_all();
         relay.gate.empty().await;
+        let _ = sweeper.await;
     };
     if tokio::time::timeout(SETTLE, left).await.is_err() {
         return Err(Error::Unsettled(relay.gate.under_way()));

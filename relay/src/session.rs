@@ -251,10 +251,10 @@ impl Session {
         self.waited_s
     }
 
-    /// How many seconds the target's clock was ahead of ours when the session began.
+    /// What time it is at the target, Unix seconds: not earlier than this, whatever our clock was set to since its hello.
     #[must_use]
-    pub fn ahead_s(&self) -> i64 {
-        self.channel.ahead_s()
+    pub fn target_now(&self) -> u64 {
+        self.channel.target_now()
     }
 
     /// The Code with which the target refused a certificate of the newest question, or the task's, if it did.

@@ -5,9 +5,11 @@
 //! not. Calls of a connection that was cut come to their end and are recorded like any other's.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::watch;
+
+use crate::lock::lock;
 
 /// Bytes that one connection may be behind: 32 answers at once of 512 KiB each, twice what an action may show in text.
 const OF_ONE: usize = 32 * 1024 * 1024;
@@ -87,7 +89,7 @@ impl Answers {
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.held)
     }
 }
 

@@ -5,12 +5,14 @@
 //! relay that is killed loses those of its last minute, and one that is stopped writes them.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use audit::{Decision, Draft, Event};
 use wire::ids::PersonName;
 use wire::{Code, Requester};
+
+use crate::lock::lock;
 
 /// Shortest time between two records of one person and Code.
 const EVERY: Duration = Duration::from_secs(60);
@@ -73,7 +75,7 @@ impl Repeats {
     }
 
     fn counts(&self) -> MutexGuard<'_, BTreeMap<(PersonName, Code), Count>> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.counts)
     }
 }
 

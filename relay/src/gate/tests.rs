@@ -148,6 +148,49 @@ async fn calls_that_are_taken_back_keep_their_places_and_one_person_never_has_th
 }
 
 #[tokio::test]
+async fn the_desk_has_places_of_its_own_and_a_bound() {
+    let limits = Limits {
+        person: rate(100_000, 100_000),
+        person_calls: number(1),
+        person_waiting: 0,
+        ..Limits::default()
+    };
+    let gate = Gate::new(limits, Ticks::default().clock());
+    let alice = person("alice");
+    let _call = gate.enter(&alice, None).await.unwrap();
+    assert_eq!(gate.enter(&alice, None).await.err(), Some(Denied::Full));
+    let mut held = Vec::new();
+    for _ in 0..AT_THE_DESK {
+        held.push(gate.enter_desk(&alice).await.unwrap());
+    }
+    assert_eq!(gate.under_way(), 1 + AT_THE_DESK, "they are waited for like any other");
+    let mut waiting: Vec<_> = (0..AT_THE_DESK).map(|_| Box::pin(gate.enter_desk(&alice))).collect();
+    for one in &mut waiting {
+        assert!(futures_are_pending(one.as_mut()).await);
+    }
+    assert_eq!(gate.enter_desk(&alice).await.err(), Some(Denied::Full));
+    held.pop();
+    let _place = waiting.remove(0).await.unwrap();
+    gate.close();
+    assert_eq!(gate.enter_desk(&alice).await.err(), Some(Denied::Stopping));
+}
+
+#[tokio::test]
+async fn what_has_to_be_done_before_the_end_is_waited_for_and_nothing_begins_after() {
+    let gate = Gate::default();
+    let working = gate.work().unwrap();
+    let mut closed = Box::pin(gate.is_closed());
+    assert!(futures_are_pending(closed.as_mut()).await);
+    gate.close();
+    closed.await;
+    assert!(gate.work().is_none());
+    let mut empty = Box::pin(gate.empty());
+    assert!(futures_are_pending(empty.as_mut()).await);
+    drop(working);
+    empty.await;
+}
+
+#[tokio::test]
 async fn a_gate_that_closes_lets_nobody_in_and_is_empty_when_the_last_is_out() {
     let gate = Gate::new(
         Limits {

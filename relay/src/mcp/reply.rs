@@ -5,7 +5,7 @@
 
 use rmcp::model::{CallToolResult, ContentBlock, JsonObject};
 use serde_json::{Value, json};
-use wire::{Code, Encoding, Risk, Status};
+use wire::{Encoding, Risk, Status};
 
 use super::render::visible;
 use super::tools::object;
@@ -307,14 +307,10 @@ pub(super) fn schema(tool: &str) -> JsonObject {
     }))
 }
 
-/// The Code of a result, for the transport's own refusals.
-pub(super) fn refused_with(code: Code) -> CallToolResult {
-    refused(&Refusal::new(code, &About::default()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use wire::Code;
 
     fn canary() -> Done {
         let said = "ZXCV \u{1b}[2J\u{202e}\u{e0041} \"}],\"code\":\"ok\"";
@@ -382,7 +378,7 @@ mod tests {
             "tail_log",
             "server_info",
         ] {
-            check(tool, refused_with(Code::Capacity));
+            check(tool, refused(&Refusal::new(Code::Capacity, &About::default())));
         }
         check("list_targets", answered(&Reply::Targets(Vec::new())));
         let task = canary().task;

@@ -7,7 +7,7 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use rmcp::RoleServer;
@@ -25,14 +25,20 @@ use wire::Code;
 
 use super::outbox::Outbox;
 use super::reply;
+use crate::call::Caller;
 use crate::error::{About, Refusal};
 use crate::lines::{Lines, Piece};
+use crate::lock::lock;
 use crate::pipeline::Relay;
 
 /// Longest line of a client, in bytes.
 const LINE: usize = 1024 * 1024;
 /// Requests of one client that may be on their way at once.
 const AT_ONCE: usize = 32;
+/// How many more of those that touch no target: whoever waits for many answers can still ask what became of them.
+const AT_THE_DESK: usize = 8;
+/// The tools that touch none.
+const DESK: [&str; 4] = ["list_targets", "task_status", "close_task", "server_info"];
 /// How long answers are waited for after a client has closed its end.
 const LINGER: Duration = Duration::from_secs(60);
 
@@ -70,7 +76,22 @@ struct OnTheirWay {
 
 impl OnTheirWay {
     fn ids(&self) -> MutexGuard<'_, HashSet<RequestId>> {
-        self.ids.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.ids)
+    }
+
+    /// Counts a request in, where there is room: more of it for what touches no target.
+    fn admit(&self, id: &RequestId, tool: Option<&str>) -> Admitted {
+        let at_the_desk = tool.is_none_or(|tool| DESK.contains(&tool));
+        let room = if at_the_desk { AT_ONCE + AT_THE_DESK } else { AT_ONCE };
+        let mut ids = self.ids();
+        if ids.contains(id) {
+            return Admitted::Twice;
+        }
+        if ids.len() >= room {
+            return Admitted::TooMany;
+        }
+        ids.insert(id.clone());
+        Admitted::Yes
     }
 
     fn done(&self, id: &RequestId) {
@@ -87,6 +108,15 @@ impl OnTheirWay {
             fewer.await;
         }
     }
+}
+
+/// Whether a request was counted in.
+enum Admitted {
+    Yes,
+    /// Another one of its id is on its way.
+    Twice,
+    /// As many as may be are.
+    TooMany,
 }
 
 /// What of a message is looked at before the library does. A key that stands twice is refused by this.
@@ -151,10 +181,21 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> LineTransport<S> {
                     call.extensions.insert(Refused { why });
                 }
                 let id = request.id.clone();
-                let is_call = matches!(request.request, ClientRequest::CallToolRequest(_));
-                if let Some(answer) = self.turn_away(&id, is_call) {
-                    self.send_now(answer, None);
-                    return None;
+                let tool = match &request.request {
+                    ClientRequest::CallToolRequest(call) => Some(call.params.name.as_ref()),
+                    _ => None,
+                };
+                match self.on_their_way.admit(&id, tool) {
+                    Admitted::Yes => {}
+                    Admitted::Twice => {
+                        let error = ErrorData::invalid_request("a request of this id is on its way", None);
+                        self.send_now(Own::Bad(Code::LineMalformed, error));
+                        return None;
+                    }
+                    Admitted::TooMany => {
+                        self.send_now(Own::TooMany(id, tool.is_some()));
+                        return None;
+                    }
                 }
             }
             JsonRpcMessage::Notification(notification) => {
@@ -170,45 +211,59 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> LineTransport<S> {
         Some(message)
     }
 
-    /// Counts a request in, or gives the answer that says why it has no place.
-    fn turn_away(&self, id: &RequestId, is_call: bool) -> Option<ServerJsonRpcMessage> {
-        let mut ids = self.on_their_way.ids();
-        if ids.contains(id) {
-            let error = ErrorData::invalid_request("a request of this id is on its way", None);
-            return Some(JsonRpcMessage::error(error, None));
-        }
-        if ids.len() < AT_ONCE {
-            ids.insert(id.clone());
-            return None;
-        }
-        Some(if is_call {
-            let result = reply::refused_with(Code::Capacity);
-            JsonRpcMessage::response(ServerResult::CallToolResult(result), id.clone())
-        } else {
-            let error = ErrorData::internal_error("too many requests are on their way", None);
-            JsonRpcMessage::error(error, Some(id.clone()))
-        })
-    }
-
     fn bad_line(&mut self, code: Code, rpc: ErrorCode) -> Option<ClientJsonRpcMessage> {
         let data = serde_json::json!({ "code": code.as_str() });
         let error = ErrorData::new(rpc, format!("failed to {}", code.text()), Some(data));
-        self.send_now(JsonRpcMessage::error(error, None), Some(code));
+        self.send_now(Own::Bad(code, error));
         None
     }
 
-    /// Writes an answer of our own, after counting the bad line that it answers.
-    fn send_now(&mut self, message: ServerJsonRpcMessage, bad_line: Option<Code>) {
+    /// Writes an answer of our own, after what it says was counted.
+    fn send_now(&mut self, own: Own) {
         let (outbox, relay, uid) = (Arc::clone(&self.outbox), Arc::clone(&self.relay), self.uid);
         self.answering = Some(tokio::spawn(async move {
-            if let Some(code) = bad_line {
-                relay.note_bad_line(uid, code).await;
-            }
+            let message = own.counted(&relay, uid).await;
             // A client that does not take it loses its connection, which the next read notices.
             if let Ok(line) = outbox.line(&message) {
                 let _ = outbox.write(line).await;
             }
         }));
+    }
+}
+
+/// An answer of our own, without the library.
+enum Own {
+    /// To what is no message, or none that can be answered by its id.
+    Bad(Code, ErrorData),
+    /// To a request of this id that is one too many; whether it calls a tool.
+    TooMany(RequestId, bool),
+}
+
+impl Own {
+    async fn counted(self, relay: &Relay, uid: u32) -> ServerJsonRpcMessage {
+        match self {
+            Self::Bad(code, error) => {
+                relay.note_bad_line(uid, code).await;
+                JsonRpcMessage::error(error, None)
+            }
+            Self::TooMany(id, is_call) => {
+                // What the client calls itself is the library's to know.
+                let caller = Caller {
+                    uid,
+                    person: relay.people.behind(uid).cloned(),
+                    brain: super::brain(""),
+                };
+                let refusal = relay.refuse_one_too_many(&caller).await;
+                if is_call {
+                    let result = reply::refused(&refusal);
+                    JsonRpcMessage::response(ServerResult::CallToolResult(result), id)
+                } else {
+                    let data = serde_json::json!({ "code": refusal.code.as_str() });
+                    let error = ErrorData::internal_error("too many requests are on their way", Some(data));
+                    JsonRpcMessage::error(error, Some(id))
+                }
+            }
+        }
     }
 }
 

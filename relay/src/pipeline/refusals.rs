@@ -2,8 +2,8 @@
 //! where they cannot, the relay does.
 
 use audit::{Decision, Draft, Event};
-use wire::ids::TargetName;
-use wire::{Code, Requester};
+use wire::ids::{Head, TargetName};
+use wire::{Code, Requester, Risk};
 
 use super::{MESSAGE_BYTES, Relay};
 use crate::call::{Call, Caller};
@@ -49,19 +49,19 @@ impl Relay {
 
     /// A place for a call.
     pub(super) async fn let_in(&self, requester: &Requester, call: &Call) -> Result<Place, Refusal> {
-        let about = match call {
-            Call::Act(act) => About {
-                action: Some(act.action.clone()),
-                target: Some(act.target.clone()),
-                task: act.task.clone(),
-                ..About::default()
-            },
-            _ => About::default(),
+        let about = call.about();
+        let entered = match call {
+            Call::ListTargets | Call::TaskStatus { .. } | Call::CloseTask { .. } | Call::ServerInfo => {
+                self.gate.enter_desk(&requester.person).await
+            }
+            Call::OpenTask { .. } | Call::Act(_) => {
+                // A name that is no target's is refused later, and nothing is kept about it.
+                let known = |name: &&TargetName| self.inventory.find(name.as_str()).is_some();
+                let target = about.target.as_ref().filter(known);
+                self.gate.enter(&requester.person, target).await
+            }
         };
-        // A name that is no target's is refused later, and nothing is kept about it.
-        let known = |name: &&TargetName| self.inventory.find(name.as_str()).is_some();
-        let target = about.target.as_ref().filter(known);
-        match self.gate.enter(&requester.person, target).await {
+        match entered {
             Ok(place) => Ok(place),
             Err(denied) => Err(self.deny(requester, &denied, &about).await),
         }
@@ -70,6 +70,31 @@ impl Relay {
     /// What the gate refused: counted, so that whoever calls too fast cannot fill the disk.
     async fn deny(&self, requester: &Requester, denied: &Denied, about: &About) -> Refusal {
         let refusal = Refusal::because(denied.code(), denied.detail(), about);
+        self.count(requester, refusal).await
+    }
+
+    /// Too many requests of one connection: counted like what the gate refuses.
+    pub async fn refuse_one_too_many(&self, caller: &Caller) -> Refusal {
+        let Some(requester) = Self::requester(caller) else {
+            return self.refuse_stranger(caller).await;
+        };
+        let detail = "as many requests of this connection are under way as may be";
+        let refusal = Refusal::because(Code::Capacity, detail, &About::default());
+        self.count(&requester, refusal).await
+    }
+
+    /// A call that failed here, nobody knows how far it had come. Whatever has an effect is to be looked at.
+    pub async fn failed(&self, caller: &Caller, mut about: About) -> Refusal {
+        let entry = about.action.as_ref().and_then(|action| self.catalogue.find(action));
+        about.look = entry.is_some_and(|entry| entry.manifest().risk() != Risk::Read);
+        let refusal = Refusal::new(Code::Internal, &about);
+        match Self::requester(caller) {
+            Some(requester) => self.record_refusal(&requester, refusal).await,
+            None => refusal,
+        }
+    }
+
+    async fn count(&self, requester: &Requester, refusal: Refusal) -> Refusal {
         let message = wire::text::escaped(&refusal.message, MESSAGE_BYTES);
         let now = self.gate.now();
         let Some(draft) = self.gate.repeats.note(requester, refusal.code, &message, now) else {
@@ -82,7 +107,7 @@ impl Relay {
             },
             Err(error) => {
                 self.gate.repeats.give_back(&draft);
-                Refusal::log(&error, about)
+                Refusal::log(&error, &refusal.about)
             }
         }
     }
@@ -95,16 +120,33 @@ impl Relay {
                 tracing::error!(%error, "refused calls that were counted cannot be recorded");
             }
         }
+        if let Some(draft) = self.gate.strangers.due(self.gate.now(), all) {
+            self.record_strangers(draft).await;
+        }
+    }
+
+    /// Counts a peer that proved nothing, and records all of them where that is due.
+    pub async fn note_stranger(&self, code: Code, text: &str) -> Option<Head> {
+        let draft = self.gate.strangers.note(code, text, self.gate.now())?;
+        self.record_strangers(draft).await
+    }
+
+    async fn record_strangers(&self, draft: Draft) -> Option<Head> {
+        match self.records.append(draft.clone()).await {
+            Ok(head) => Some(head),
+            Err(error) => {
+                self.gate.strangers.give_back(&draft);
+                tracing::error!(%error, "refused strangers that were counted cannot be recorded");
+                None
+            }
+        }
     }
 
     /// A uid that is nobody in the configuration: counted, so that it cannot fill the disk.
     pub(super) async fn refuse_stranger(&self, caller: &Caller) -> Refusal {
         let text = format!("uid {} is no person", caller.uid);
         let detail = format!("uid {} is not in the relay's configuration", caller.uid);
-        let head = self
-            .records
-            .note_stranger(Code::PersonUnmapped, text, (self.now)())
-            .await;
+        let head = self.note_stranger(Code::PersonUnmapped, &text).await;
         let refusal = Refusal::because(Code::PersonUnmapped, detail, &About::default());
         Refusal {
             record: head.map(|head| head.seq),
@@ -114,8 +156,7 @@ impl Relay {
 
     /// A line that is no message: counted like a stranger, since nothing in it can be believed.
     pub async fn note_bad_line(&self, uid: u32, code: Code) {
-        self.records
-            .note_stranger(code, format!("uid {uid} sent what is no message"), (self.now)())
+        self.note_stranger(code, &format!("uid {uid} sent what is no message"))
             .await;
     }
 }

@@ -245,13 +245,25 @@ impl Relay {
             Ok(head) => head,
             Err(error) => {
                 tracing::error!(%error, "what became of a request cannot be recorded");
-                self.settle(&built.subject, Status::Unknown, Some(error.code())).await;
-                let detail = "the answer came, and could not be recorded";
-                if reads {
-                    return Err(Refusal::because(error.code(), detail, &built.asked.about));
+                let about = &built.asked.about;
+                let (known, detail) = match &told {
+                    Ok(_) => (None, "the answer came, and could not be recorded"),
+                    Err(unanswered) if unanswered.status == Status::Unknown || reads => {
+                        (None, "no answer came, and that could not be recorded")
+                    }
+                    // It never began, and never will.
+                    Err(unanswered) => (
+                        Some(unanswered.status),
+                        "nothing was done, and that could not be recorded",
+                    ),
+                };
+                let status = known.unwrap_or(Status::Unknown);
+                self.settle(&built.subject, status, Some(error.code())).await;
+                if reads || known.is_some() {
+                    return Err(Refusal::because(error.code(), detail, about));
                 }
                 self.ask_later(built.left(task));
-                return Err(Refusal::because(Code::OutcomeUnknown, detail, &built.asked.about).to_be_looked_at());
+                return Err(Refusal::because(Code::OutcomeUnknown, detail, about).to_be_looked_at());
             }
         };
         match told {

@@ -14,6 +14,9 @@ use super::Relay;
 use super::request::Subject;
 use crate::store::{self, Phase, Unsettled};
 
+/// How far the clock may have been set back since, in seconds: where a log is read from is known by its clock only.
+const STEP_S: u64 = 3600;
+
 /// Why a start does not know what the relay before it has left.
 #[derive(Debug, thiserror::Error)]
 pub enum NotTakenUp {
@@ -39,7 +42,7 @@ impl Relay {
             return Ok(());
         };
         let ids = left.iter().map(|one| one.request.id.clone()).collect();
-        let mut known = self.records.outcomes(oldest, ids).await?;
+        let mut known = self.records.outcomes(oldest.saturating_sub(STEP_S), ids).await?;
         let count = left.len();
         let mut settling = JoinSet::new();
         for one in left {

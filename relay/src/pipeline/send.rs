@@ -12,6 +12,7 @@ use wire::seal::Sealed;
 use wire::{Code, Risk};
 
 use super::again::Asking;
+use super::panics::caught;
 use super::request::{Recorded, Subject};
 use super::seat::Reached;
 use super::verdict::{self, Missed, Unanswered, Verified};
@@ -39,6 +40,14 @@ impl Relay {
         issued: &Issued,
         recorded: &Recorded,
     ) -> Result<Permitted, Unanswered> {
+        let judged = caught(self.judged(seat, issued, recorded)).await;
+        judged.unwrap_or_else(|| {
+            let about = &recorded.built.asked.about;
+            Err(Unanswered::unsent(Refusal::new(Code::Internal, about)))
+        })
+    }
+
+    async fn judged(&self, seat: &Seat, issued: &Issued, recorded: &Recorded) -> Result<Permitted, Unanswered> {
         let built = &recorded.built;
         let about = &built.asked.about;
         if built.asked.risk == Risk::Read && issued.actions.contains(&built.subject.action) {
@@ -86,6 +95,25 @@ impl Relay {
         permitted: Permitted,
         until: Instant,
     ) -> Result<Verified, Unanswered> {
+        let asked = caught(self.ask(seat, reached, recorded, permitted, until)).await;
+        asked.unwrap_or_else(|| {
+            // It may have left, whatever it was that failed here.
+            let about = &recorded.built.asked.about;
+            Err(match recorded.built.asked.risk {
+                Risk::Read => Unanswered::failed(Refusal::new(Code::Internal, about)),
+                Risk::Change | Risk::Destroy => Unanswered::unknown(Code::Internal.text(), about),
+            })
+        })
+    }
+
+    async fn ask(
+        self: &Arc<Self>,
+        seat: &Arc<Seat>,
+        reached: Reached,
+        recorded: &Recorded,
+        permitted: Permitted,
+        until: Instant,
+    ) -> Result<Verified, Unanswered> {
         let built = &recorded.built;
         let about = &built.asked.about;
         let sig = sshsig::sign(&seat.key, sshsig::REQUEST, built.payload.as_bytes())
@@ -115,17 +143,16 @@ impl Relay {
             Err(missed) => missed,
         };
         match &missed {
-            Missed::Session(session::Error::LineRefused(_)) => Err(Unanswered::unsent(missed.refusal(about))),
+            missed if missed.never_began() => Err(Unanswered::unsent(missed.refusal(about))),
             // Whoever speaks for the target is asked nothing more while somebody waits.
-            Missed::Forged(_) => Err(Unanswered::unknown(missed.refusal(about))),
+            Missed::Forged(_) => Err(Unanswered::unknown(missed.why(about), about)),
             Missed::Session(error) => {
                 let asking = Asking {
                     subject: &built.subject,
                     expires: built.expires,
-                    lines: &lines,
-                    nothing_left: matches!(error, session::Error::NotSent(_)),
+                    expired: false,
                 };
-                self.ask_again(seat, &asking, missed.why(about), pursued).await
+                self.ask_again(seat, asking, &lines, error, pursued).await
             }
         }
     }

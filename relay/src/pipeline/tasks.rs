@@ -213,7 +213,7 @@ impl Relay {
         Self::give_up(&self.seats.leave(id), why)
     }
 
-    /// Ends tasks whose time is up, and records what waits to be recorded. Called every few seconds.
+    /// Ends tasks whose time is up. Called every few seconds.
     pub async fn sweep(self: &Arc<Self>) {
         let now = (self.now)();
         let over = self.store.expire(now).await.unwrap_or_else(|error| {
@@ -221,17 +221,21 @@ impl Relay {
             Vec::new()
         });
         for task in over {
-            // By itself: one whose changes take their time holds up no other.
-            let relay = Arc::clone(self);
-            tokio::spawn(async move {
+            // By itself: one whose changes take their time holds up no other. The relay's own end waits for all of them.
+            let (relay, working) = (Arc::clone(self), self.gate.work());
+            let is_closing = working.is_none();
+            let ended = tokio::spawn(async move {
                 const WHY: &str = "its time was up";
+                let _working = working;
                 relay.leave(&task.id, WHY).await;
                 if let Err(error) = relay.record_close(&task, WHY).await {
                     tracing::error!(%error, task = %task.id, "the end of a task cannot be recorded");
                 }
             });
+            if is_closing {
+                let _ = ended.await;
+            }
         }
-        self.records.flush_strangers(now).await;
     }
 
     /// Ends every session and forgets every key.

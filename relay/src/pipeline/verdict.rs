@@ -74,6 +74,18 @@ impl Missed {
         }
     }
 
+    /// Whether the target refused the line before it looked at what is in it. Every other Code can also be what came of an
+    /// answer: the line is refused where the target cannot sign one.
+    pub(super) fn never_began(&self) -> bool {
+        let Self::Session(session::Error::LineRefused(code)) = self else {
+            return false;
+        };
+        matches!(
+            code,
+            Code::LineMalformed | Code::CertificateMissing | Code::PayloadMalformed | Code::SignatureInvalid
+        )
+    }
+
     pub(super) fn refusal(&self, about: &About) -> Refusal {
         match self {
             Self::Session(error) => Refusal::session(error, about),
@@ -99,6 +111,14 @@ impl Unanswered {
         }
     }
 
+    /// A read that failed here.
+    pub(super) fn failed(refusal: Refusal) -> Self {
+        Self {
+            status: Status::Failed,
+            refusal,
+        }
+    }
+
     /// A read that got no answer.
     pub(super) fn read(missed: &Missed, about: &About) -> Self {
         let refusal = match missed {
@@ -107,8 +127,8 @@ impl Unanswered {
             missed => missed.refusal(about),
         };
         let status = match missed {
-            // The target could not read the line, or nothing of it was sent.
-            Missed::Session(session::Error::LineRefused(_) | session::Error::NotSent(_)) => Status::Refused,
+            missed if missed.never_began() => Status::Refused,
+            Missed::Session(session::Error::NotSent(_)) => Status::Refused,
             Missed::Session(session::Error::NoAnswer(_)) => Status::Failed,
             Missed::Session(_) | Missed::Forged(_) => Status::Unknown,
         };
@@ -124,11 +144,11 @@ impl Unanswered {
         }
     }
 
-    /// A change of which nobody here knows.
-    pub(super) fn unknown(refusal: Refusal) -> Self {
+    /// A change of which nobody here knows, and why not.
+    pub(super) fn unknown(why: impl std::fmt::Display, about: &About) -> Self {
         Self {
             status: Status::Unknown,
-            refusal,
+            refusal: Refusal::because(Code::OutcomeUnknown, why, about),
         }
     }
 }
@@ -161,8 +181,8 @@ pub(super) enum Word {
     Unsent(String),
     /// The target does not have it, and would still take it. In its words.
     NotYet(String),
-    /// These bytes were refused now. That says nothing about those that went before. Why.
-    Refused(String),
+    /// These bytes were refused now. That says nothing about those that went before: they may still have been on their way.
+    Refused(Box<Verified>),
 }
 
 /// Reads the answer to a question that is not the first about its request. `over`: by the target's own clock it takes the
@@ -181,9 +201,9 @@ pub(super) fn word(answer: Result<Verified, Missed>, over: bool, about: &About) 
         }
     };
     match (verified.outcome.status, verified.outcome.code) {
-        (Status::Refused, Some(Code::RequestExpired)) => Word::NeverRan,
+        (Status::Refused, Some(Code::RequestExpired)) if over => Word::NeverRan,
         (Status::Refused, Some(Code::InProgress)) => Word::Nothing(refusal(verified, about).message),
-        (Status::Refused, _) => Word::Refused(refusal(verified, about).message),
+        (Status::Refused, _) => Word::Refused(Box::new(verified)),
         _ => Word::Told(Box::new(verified)),
     }
 }
@@ -310,7 +330,7 @@ mod tests {
             (
                 "expired",
                 Ok(verified(Status::Refused, Some(Code::RequestExpired))),
-                ["never", "never"],
+                ["refused", "never"],
             ),
             (
                 "at it",

@@ -1,7 +1,7 @@
 //! One channel: one agent-exec at its far end, lines out in order, answers back in order.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use russh::client::Msg;
@@ -12,9 +12,10 @@ use wire::Code;
 use wire::lines::{Answer, RelayLine, TargetLine};
 
 use super::dial::LoggedIn;
-use super::hello::{self, StandardError};
+use super::hello::{self, Clock, StandardError};
 use super::{Error, Far, GOODBYE, HELLO, WRITE, plain, quoted, within};
 use crate::lines::{Lines, Piece};
+use crate::lock::lock;
 
 /// A task certificate, and the how-many-eth of its connection it is.
 #[derive(Debug, Clone)]
@@ -31,7 +32,7 @@ impl Certificate {
 
 /// An open channel whose hello was verified.
 pub(super) struct Channel {
-    ahead_s: i64,
+    clock: Clock,
     writer: tokio::sync::Mutex<Writer>,
     shared: Arc<Shared>,
 }
@@ -77,7 +78,7 @@ struct Waiting {
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         // A panic elsewhere leaves the queue whole: it is only pushed to and popped from.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// When the first who waits gives up. `None` when nobody waits.
@@ -154,8 +155,8 @@ impl Channel {
         let mut lines = Lines::new(wire::limits::LINE_OUT);
         let mut standard_error = StandardError::default();
         let hello = hello::first_line(&mut read, &mut lines, &mut standard_error, far);
-        let ahead_s = match within(HELLO, "first line", hello).await {
-            Ok(ahead_s) => ahead_s,
+        let clock = match within(HELLO, "first line", hello).await {
+            Ok(clock) => clock,
             Err(error) => {
                 // Other channels of the connection may go on.
                 let _ = half.close().await;
@@ -174,7 +175,7 @@ impl Channel {
             changed: Notify::new(),
         });
         let channel = Arc::new(Self {
-            ahead_s,
+            clock,
             writer: tokio::sync::Mutex::new(Writer {
                 half,
                 sent: 1,
@@ -195,7 +196,12 @@ impl Channel {
 
     /// How many seconds the target's clock was ahead of ours when the channel was opened.
     pub(super) fn ahead_s(&self) -> i64 {
-        self.ahead_s
+        self.clock.ahead_s
+    }
+
+    /// The target's clock now, at least.
+    pub(super) fn target_now(&self) -> u64 {
+        self.clock.now()
     }
 
     pub(super) fn is_alive(&self) -> bool {

@@ -2,6 +2,7 @@
 
 use openssh::sshsig;
 use russh::{ChannelMsg, ChannelReadHalf};
+use tokio::time::Instant;
 use wire::Hello;
 use wire::ids::TargetName;
 use wire::limits::SKEW_S;
@@ -31,14 +32,32 @@ impl StandardError {
     }
 }
 
-/// Reads the hello, believes it only with the receipt key that the CA named, and says by how many seconds the target's
-/// clock is ahead of ours. Where that is too many nothing may be asked: it would be refused, or hold for too long.
+/// The target's clock, as far as a hello told.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Clock {
+    /// By how many seconds it was ahead of ours.
+    pub(super) ahead_s: i64,
+    now: u64,
+    seen: Instant,
+}
+
+impl Clock {
+    /// The time there now, at least: counted from the hello on, whatever our clock was set to since. Two clocks of which
+    /// both are slewed differ by a thousandth of the time at most.
+    pub(super) fn now(&self) -> u64 {
+        let passed = self.seen.elapsed();
+        self.now.saturating_add((passed - passed / 1000).as_secs())
+    }
+}
+
+/// Reads the hello, believes it only with the receipt key that the CA named, and says what time it is there. Where the two
+/// clocks differ too much nothing may be asked: it would be refused, or hold for too long.
 pub(super) async fn first_line(
     read: &mut ChannelReadHalf,
     lines: &mut Lines,
     standard_error: &mut StandardError,
     far: &Far,
-) -> Result<i64, Error> {
+) -> Result<Clock, Error> {
     let piece = loop {
         if let Some(piece) = lines.next_piece() {
             break piece;
@@ -65,6 +84,7 @@ pub(super) async fn first_line(
             Some(_) => {}
         }
     };
+    let seen = Instant::now();
     let Piece::Line(line) = piece else {
         return Err(Error::Protocol("the first line is too long".to_owned()));
     };
@@ -94,5 +114,9 @@ pub(super) async fn first_line(
     if ahead_s.unsigned_abs() > SKEW_S {
         return Err(Error::Clock(ahead_s));
     }
-    Ok(ahead_s)
+    Ok(Clock {
+        ahead_s,
+        now: hello.now,
+        seen,
+    })
 }

@@ -7,18 +7,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openssh::certificate;
-use rand::TryRng as _;
 use tokio::time::{Instant, sleep, timeout_at};
 use wire::limits::SKEW_S;
 
 use super::places::Places;
 use super::quick::Hold;
 use super::{Bounds, CONNECT, Error, Far, LOGIN, Login, OPEN, dial, within};
+use crate::pauses::Pauses;
 
 /// How often a connection is tried.
 const TRIES: u32 = 6;
-/// How long the first pause is, before it is jittered. Each is twice as long as the one before.
-const PAUSE: Duration = Duration::from_millis(100);
+/// The first pause, and the longest, which no connection comes to.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(100), OPEN);
 
 /// An open connection, and the hold that keeps it.
 pub(super) struct Opened {
@@ -32,7 +32,7 @@ pub(super) struct Opened {
 pub(super) async fn open(login: &Login<'_>, bounds: Bounds) -> Result<Opened, Error> {
     let waited = wait_until_valid(login).await?;
     let until = Instant::now() + OPEN;
-    let mut pause = PAUSE;
+    let mut pauses = Pauses::new(PAUSES);
     let mut tries = 1;
     loop {
         let (error, after) = match timeout_at(until, attempt(login, bounds)).await {
@@ -43,13 +43,13 @@ pub(super) async fn open(login: &Login<'_>, bounds: Bounds) -> Result<Opened, Er
                 return Err(Error::Unreachable(what));
             }
         };
-        let wait = jittered(pause);
+        let wait = pauses.next();
         if after == After::Over || tries == TRIES || Instant::now() + wait >= until {
             return Err(error);
         }
         tracing::info!(target_name = %login.host.name, task = %login.task, %error, tries, ?wait, "connecting again");
         sleep(wait).await;
-        (pause, tries) = (pause * 2, tries + 1);
+        tries += 1;
     }
 }
 
@@ -111,24 +111,4 @@ async fn wait_until_valid(login: &Login<'_>) -> Result<Duration, Error> {
         sleep(Duration::from_secs(wait)).await;
     }
     Ok(Duration::from_secs(wait))
-}
-
-/// Between a half and three halves of it, so that many who were cut off together do not come back together.
-fn jittered(pause: Duration) -> Duration {
-    // Without randomness all come together: slower, and nothing else.
-    let thousandths = rand::rngs::SysRng.try_next_u32().map_or(500, |random| random % 1000);
-    pause / 2 + pause * thousandths / 1000
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_pause_is_jittered_around_its_length() {
-        let pauses: Vec<_> = (0..200).map(|_| jittered(PAUSE)).collect();
-        assert!(pauses.iter().all(|pause| (PAUSE / 2..PAUSE * 3 / 2).contains(pause)));
-        assert!(pauses.iter().any(|pause| *pause < PAUSE));
-        assert!(pauses.iter().any(|pause| *pause > PAUSE));
-    }
 }

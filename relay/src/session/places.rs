@@ -4,7 +4,7 @@
 //! that nobody uses or a new one; who finds no place waits in line. A place comes back when its answer has come.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -15,6 +15,7 @@ use super::channel::{Certificate, Channel};
 use super::dial::LoggedIn;
 use super::quick::Hold;
 use super::{Bounds, Error, Far};
+use crate::lock::lock;
 
 /// Calls that may wait for a place of one connection.
 const QUEUE: usize = 64;
@@ -135,7 +136,7 @@ impl Places {
 
     fn state(&self) -> MutexGuard<'_, State> {
         // Each change of it is one call: a panic cannot leave half of one.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     pub(super) fn certificate(&self) -> Certificate {

@@ -177,7 +177,11 @@ fn judged(path: &Path) -> Result<Connection, Unusable> {
 }
 
 /// Sets how the file is written, and applies the migrations that it has not seen, each whole or not at all.
-fn ready(mut connection: Connection) -> rusqlite::Result<Connection> {
+fn ready(connection: Connection) -> rusqlite::Result<Connection> {
+    brought_to(connection, &MIGRATIONS)
+}
+
+fn brought_to(mut connection: Connection, migrations: &[&str]) -> rusqlite::Result<Connection> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT)?;
@@ -187,7 +191,7 @@ fn ready(mut connection: Connection) -> rusqlite::Result<Connection> {
     connection.pragma_update(None, "secure_delete", true)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     let found: usize = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    for (version, migration) in MIGRATIONS.iter().enumerate().skip(found) {
+    for (version, migration) in migrations.iter().enumerate().skip(found) {
         let change = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
         change.execute_batch(migration)?;
         change.pragma_update(None, "user_version", version + 1)?;
@@ -340,21 +344,60 @@ mod tests {
         assert!(open(&room.path()).is_err());
     }
 
-    #[test]
-    fn a_migration_that_fails_leaves_what_was_there() {
-        let room = Room::new();
-        let mut connection = Connection::open(room.path()).unwrap();
-        let change = connection.transaction().unwrap();
-        change.execute_batch(MIGRATIONS[0]).unwrap();
-        assert!(change.execute_batch("CREATE TABLE task (a)").is_err());
-        drop(change);
-        let left: (i64, i64) = connection
-            .query_row(
-                "SELECT (SELECT count(*) FROM sqlite_schema), (SELECT application_id FROM pragma_application_id)",
-                [],
-                |row| Ok((row.get(0)?, row.get(1)?)),
+    /// What a file holds: its version, and its tables with how many columns each has.
+    fn held(path: &Path) -> (usize, Vec<(String, usize)>) {
+        let connection = Connection::open(path).unwrap();
+        let version = connection
+            .pragma_query_value(None, "user_version", |row| row.get(0))
+            .unwrap();
+        let mut tables = connection
+            .prepare(
+                "SELECT name, (SELECT count(*) FROM pragma_table_info(sqlite_schema.name))
+                 FROM sqlite_schema WHERE type = 'table' ORDER BY name",
             )
             .unwrap();
-        assert_eq!(left, (0, 0));
+        let tables = tables.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        (version, tables.map(Result::unwrap).collect())
+    }
+
+    #[test]
+    fn a_migration_that_fails_leaves_what_was_there_and_the_next_start_goes_on_from_it() {
+        let (second, third) = (
+            "CREATE TABLE more (a)",
+            "ALTER TABLE more ADD COLUMN b; CREATE TABLE task (a)",
+        );
+        let room = Room::new();
+        let connection = open(&room.path()).unwrap();
+        connection
+            .execute_batch("INSERT INTO task VALUES ('id', 'person', 'brain', 'reason', 0, 1, NULL)")
+            .unwrap();
+        drop(connection);
+        let (first, tables) = held(&room.path());
+        assert_eq!(first, MIGRATIONS.len());
+        // The second is applied and stays; the third fails half-way and leaves nothing.
+        let all = [&MIGRATIONS[..], &[second, third]].concat();
+        assert!(brought_to(judged(&room.path()).unwrap(), &all).is_err());
+        let (version, after) = held(&room.path());
+        assert_eq!(version, first + 1);
+        assert_eq!(after.len(), tables.len() + 1);
+        assert!(after.contains(&("more".to_owned(), 1)), "{after:?}");
+        // Once the fault is repaired it is applied to what is there; nothing is applied twice.
+        let repaired = [&MIGRATIONS[..], &[second, "ALTER TABLE more ADD COLUMN b"]].concat();
+        let again = brought_to(Connection::open(room.path()).unwrap(), &repaired).unwrap();
+        let kept: usize = again
+            .query_row("SELECT count(*) FROM task", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(kept, 1);
+        drop(again);
+        let (version, after) = held(&room.path());
+        assert_eq!(version, first + 2);
+        assert!(after.contains(&("more".to_owned(), 2)), "{after:?}");
+        // A first start whose only migration fails leaves a file that is new still.
+        let room = Room::new();
+        own(&room.path()).unwrap();
+        let broken = [MIGRATIONS[0], "; CREATE TABLE task (a)"].concat();
+        assert!(brought_to(judged(&room.path()).unwrap(), &[&broken]).is_err());
+        assert_eq!(held(&room.path()), (0, Vec::new()));
+        assert!(open(&room.path()).is_ok());
     }
 }

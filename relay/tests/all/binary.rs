@@ -43,6 +43,9 @@ impl Room {
                 &std::fs::read(entry.path()).unwrap(),
             );
         }
+        for (name, text) in crate::world::changes() {
+            room.write(&format!("actions.d/{name}.toml"), text.as_bytes());
+        }
         room.write("inventory.toml", b"");
         let config = format!(
             "name = \"relay-1\"\nsocket = \"{0}/run/relay.sock\"\nca = \"unix:{0}/ca.sock\"\nlog_dir = \"{0}/log\"\n\
@@ -112,9 +115,11 @@ impl Room {
             .collect();
         files.sort();
         let texts = files.iter().map(|file| std::fs::read_to_string(file).unwrap());
+        // A relay that runs may be at its last line.
+        let whole = |line: &&str| line.ends_with('\n');
         let parse = |line: &str| serde_json::from_str(line).unwrap();
         texts
-            .flat_map(|text| text.lines().map(parse).collect::<Vec<_>>())
+            .flat_map(|text| text.split_inclusive('\n').filter(whole).map(parse).collect::<Vec<_>>())
             .collect()
     }
 

@@ -29,6 +29,10 @@ pub(crate) struct Facts {
     pub(crate) no_renewal: AtomicBool,
     /// How long it takes to open a task, in milliseconds.
     pub(crate) slow_ms: AtomicU64,
+    /// A target on which no task is opened, nor refused.
+    pub(crate) hangs: Mutex<Option<&'static str>>,
+    /// Done while it authorizes a request.
+    pub(crate) meanwhile: Mutex<Option<Box<dyn Fn() + Send>>>,
     /// The actions that task certificates cover.
     pub(crate) covers: Mutex<Vec<&'static str>>,
     /// How many approvals each request needs.
@@ -50,6 +54,8 @@ impl Facts {
             says_no: Mutex::new(None),
             no_renewal: AtomicBool::new(false),
             slow_ms: AtomicU64::new(0),
+            hangs: Mutex::new(None),
+            meanwhile: Mutex::new(None),
             covers: Mutex::new(vec!["check_health", "read_file", "tail_log"]),
             approvals: AtomicU32::new(0),
             opened: AtomicUsize::new(0),
@@ -145,6 +151,15 @@ impl Ca for FewLines {
         let request = request.into_inner();
         self.0.opened.fetch_add(1, Ordering::SeqCst);
         self.take_time().await;
+        let hangs = self
+            .0
+            .hangs
+            .lock()
+            .unwrap()
+            .is_some_and(|hangs| hangs == request.target);
+        if hangs {
+            std::future::pending::<()>().await;
+        }
         self.mint(&request.task_id, &request.target, &request.public_key)
     }
 
@@ -169,6 +184,9 @@ impl Ca for FewLines {
         let payload = Payload::parse(text.as_bytes()).unwrap();
         self.0.authorized.lock().unwrap().push(text);
         self.take_time().await;
+        if let Some(meanwhile) = &*self.0.meanwhile.lock().unwrap() {
+            meanwhile();
+        }
         if let Some(code) = *self.0.says_no.lock().unwrap() {
             return Err(refusal(code, "it says no"));
         }

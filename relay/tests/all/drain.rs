@@ -110,6 +110,128 @@ async fn a_relay_that_is_told_to_stop_finishes_twenty_calls_and_begins_none() {
     .await;
 }
 
+/// One client's change, begun.
+fn change(room: &Room) -> Client {
+    let mut client = Client::connect(room, 0);
+    let opened = client.call("open_task", &json!({ "reason": "why", "targets": ["web-1"] }));
+    assert!(opened.unwrap()["task_id"].is_string());
+    client.begin("run_action", &json!({ "action": "restart", "target": "web-1" }));
+    client
+}
+
+fn until(what: &str, is: impl Fn() -> bool) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while !is() {
+        assert!(Instant::now() < end, "{what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_is_under_way_is_finished_before_the_end() {
+    let ca = Facts::generous();
+    let facts = Arc::clone(&ca);
+    let gate = Gate::closed();
+    with(Manner::Waits(gate.clone()), &ca, "drain_s = 60", move |room| {
+        let mut relay = serve(room);
+        let mut client = change(room);
+        until("it is authorized", || !facts.authorized.lock().unwrap().is_empty());
+        term(&relay);
+        until("the door is closed", || {
+            UnixStream::connect(room.at("run/relay.sock")).is_err()
+        });
+        gate.open();
+        let answer = client.read().unwrap();
+        assert_eq!(content(&answer)["status"], "ok", "{answer}");
+        assert!(client.read().is_none());
+        assert_eq!(relay.wait().unwrap().code(), Some(0));
+        assert_eq!(requests(room), (1, 1));
+        assert_eq!(room.records().last().unwrap()["event"], "stop");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_the_ca_is_judging_is_judged_and_carried_out_before_the_end() {
+    let ca = Facts::generous();
+    ca.slow_ms.store(1500, Ordering::SeqCst);
+    let facts = Arc::clone(&ca);
+    with(Manner::Says("done".into()), &ca, "drain_s = 60", move |room| {
+        let mut relay = serve(room);
+        let mut client = change(room);
+        until("the CA is asked", || !facts.authorized.lock().unwrap().is_empty());
+        term(&relay);
+        let answer = client.read().unwrap();
+        assert_eq!(content(&answer)["status"], "ok", "{answer}");
+        assert_eq!(relay.wait().unwrap().code(), Some(0));
+        assert_eq!(requests(room), (1, 1));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_which_the_ca_was_not_asked_before_the_stop_is_not_sent() {
+    let ca = Facts::generous();
+    let facts = Arc::clone(&ca);
+    // The connection takes its time, and then the CA would be asked.
+    with(Manner::HangsUp(4), &ca, "drain_s = 60", move |room| {
+        let mut relay = serve(room);
+        let mut client = change(room);
+        std::thread::sleep(Duration::from_millis(200));
+        term(&relay);
+        let answer = client.read().unwrap();
+        let said = content(&answer);
+        assert_eq!(
+            (&said["code"], &said["retryable"]),
+            (&json!("stopping"), &json!(true)),
+            "{said}"
+        );
+        assert_eq!(relay.wait().unwrap().code(), Some(0));
+        assert!(facts.authorized.lock().unwrap().is_empty());
+        let (begun, ended) = requests(room);
+        assert_eq!(begun, ended);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_does_not_end_in_time_is_unknown_and_asked_for_by_the_next_relay() {
+    with(Manner::Mute, &Facts::generous(), "drain_s = 1", |room| {
+        let mut relay = serve(room);
+        let mut client = change(room);
+        until("it is recorded", || requests(room).0 == 1);
+        std::thread::sleep(Duration::from_millis(300));
+        term(&relay);
+        let answer = client.read().unwrap();
+        assert_eq!(content(&answer)["code"], "outcome_unknown", "{answer}");
+        assert_eq!(content(&answer)["retryable"], false);
+        assert_eq!(relay.wait().unwrap().code(), Some(0));
+        assert_eq!(requests(room), (1, 1));
+        let stopped = room.records().len();
+        assert_eq!(
+            room.records().last().unwrap()["event"],
+            "stop",
+            "nothing is recorded after it"
+        );
+        let mut relay = serve(room);
+        let task = json!({ "task_id": content(&answer)["task_id"] });
+        let status = Client::connect(room, 0).call("task_status", &task).unwrap();
+        assert_eq!(status["requests"][0]["status"], "unknown", "{status}");
+        assert!(
+            status["requests"][0]["message"]
+                .as_str()
+                .unwrap()
+                .contains("is asked for it")
+        );
+        until("its key is made anew to ask", || {
+            room.records()[stopped..].iter().any(|record| record["event"] == "open")
+        });
+        term(&relay);
+        assert_eq!(relay.wait().unwrap().code(), Some(0));
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_that_do_not_end_in_time_are_ended_and_recorded() {
     with(Manner::Mute, &Facts::generous(), "drain_s = 1", |room| {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::binary::Room;
 use crate::kills;
 use crate::target::Manner;
-use crate::world::{ALICE, BOB, World};
+use crate::world::{ALICE, BOB, NOBODY, World};
 
 fn number(number: u32) -> NonZeroU32 {
     number.try_into().unwrap()
@@ -138,14 +138,73 @@ async fn calls_that_are_taken_back_stay_counted_and_others_have_their_places() {
             .await;
     }
     // The connection is free again; the person is not.
-    let (said, _) = alice.call("list_targets", json!({})).await;
+    let another = json!({ "reason": "why", "targets": ["web-1"] });
+    let (said, _) = alice.call("open_task", another.clone()).await;
     assert_eq!(said["code"], "capacity", "{said}");
     assert!(world.relay.gate.under_way() <= 64);
     let mut second = world.client(ALICE).await;
-    assert_eq!(second.call("list_targets", json!({})).await.0["code"], "capacity");
+    assert_eq!(second.call("open_task", another).await.0["code"], "capacity");
+    // What touches no target has places of its own: the way out is never closed.
+    let task = json!({ "task_id": opened.0["task_id"] });
+    for (tool, arguments) in [
+        ("list_targets", json!({})),
+        ("server_info", json!({})),
+        ("task_status", task.clone()),
+        ("close_task", task),
+    ] {
+        let (said, is_error) = second.call(tool, arguments).await;
+        assert!(!is_error, "{tool}: {said}");
+    }
     for _ in 0..100 {
         assert!(!bob.call("list_targets", json!({})).await.1);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_strangers_is_counted_without_a_turn_at_the_log() {
+    let world = World::new(Manner::Says("text".into())).await;
+    let mut first = world.client(NOBODY).await;
+    assert_eq!(first.call("list_targets", json!({})).await.0["code"], "person_unmapped");
+    let lock = world.log_folder().with_file_name("state").join("log.lock");
+    let lock = std::fs::File::options().write(true).open(lock).unwrap();
+    lock.lock().unwrap();
+    let began = std::time::Instant::now();
+    for _ in 0..4 {
+        let mut stranger = world.client(NOBODY).await;
+        for _ in 0..50 {
+            let (said, _) = stranger.call("list_targets", json!({})).await;
+            assert_eq!(said["code"], "person_unmapped", "{said}");
+        }
+        stranger.send("no message").await;
+        assert_eq!(
+            stranger.read().await.unwrap()["error"]["data"]["code"],
+            "line_malformed"
+        );
+    }
+    // A write would have waited five seconds for the lock.
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    lock.unlock().unwrap();
+    world.relay.record_repeats(true).await;
+    let counts: Vec<_> = world
+        .records()
+        .iter()
+        .filter(|record| record["event"] == "strangers")
+        .map(|record| record["count"].as_u64().unwrap())
+        .collect();
+    assert_eq!(counts, [1, 204], "and none is lost");
+}
+
+#[tokio::test]
+async fn a_client_that_never_begins_keeps_no_place() {
+    let world = World::new(Manner::Mute).await;
+    let mut begun = world.client(ALICE).await;
+    let mut silent = world.raw(ALICE);
+    let gone = tokio::time::timeout(Duration::from_secs(40), silent.read()).await;
+    assert_eq!(gone.unwrap(), None, "it is told to go");
+    assert!(
+        !begun.call("list_targets", json!({})).await.1,
+        "who has begun may be silent"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -160,6 +219,11 @@ fn connections(room: &Room) {
     let mut clients: Vec<_> = (0..3).map(|number| kills::Client::connect(room, number)).collect();
     let said = kills::Client::raw(room).read().unwrap();
     assert_eq!(said["error"]["data"]["code"], "capacity", "{said}");
+    let turned_away = room.records().pop().unwrap();
+    assert_eq!(
+        (&turned_away["event"], &turned_away["code"], &turned_away["count"]),
+        (&json!("strangers"), &json!("capacity"), &json!(1))
+    );
     assert!(clients[0].call("list_targets", &json!({})).is_some());
     clients.pop();
     let until = std::time::Instant::now() + Duration::from_secs(10);

@@ -14,6 +14,7 @@ mod drain;
 mod floods;
 mod hosts;
 mod kills;
+mod lost;
 mod memory;
 mod protocol;
 mod restart;

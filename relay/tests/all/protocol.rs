@@ -183,7 +183,7 @@ async fn an_unknown_tool_is_an_error_with_a_code_and_a_record() {
 async fn requests_beyond_the_bound_of_a_connection_are_turned_away_with_a_code() {
     let world = World::new(Manner::Mute).await;
     let mut client = world.client(ALICE).await;
-    client
+    let (task, _) = client
         .call("open_task", json!({ "reason": "why", "targets": ["web-1"] }))
         .await;
     let call = |id: u64| json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": { "name": "tail_log", "arguments": { "target": "web-1", "path": "/var/log/x" } } });
@@ -204,6 +204,30 @@ async fn requests_beyond_the_bound_of_a_connection_are_turned_away_with_a_code()
             .unwrap()
             .contains("on its way")
     );
+    // Both are on record: who was one too many by their name, the other like any line that is none.
+    let records = world.records();
+    let of = |event: &str| records.iter().find(|record| record["event"] == event).unwrap();
+    let (capacity, twice) = (of("refused"), of("strangers"));
+    assert_eq!(
+        (&capacity["code"], &capacity["requester"]["person"], &capacity["seq"]),
+        (
+            &json!("capacity"),
+            &json!("alice"),
+            &answer["result"]["structuredContent"]["record"]
+        )
+    );
+    assert_eq!(twice["code"], "line_malformed");
+    // Who waits for all of these can still ask what became of them, end the task, and is bounded there too.
+    for (tool, arguments) in [
+        ("server_info", json!({})),
+        ("task_status", json!({ "task_id": task["task_id"] })),
+    ] {
+        let (said, is_error) = client.call(tool, arguments).await;
+        assert!(!is_error, "{tool}: {said}");
+    }
+    assert!(client.request("tools/list", json!({})).await["result"].is_object());
+    let (closed, is_error) = client.call("close_task", json!({ "task_id": task["task_id"] })).await;
+    assert!(!is_error, "{closed}");
 }
 
 #[tokio::test]

@@ -37,6 +37,15 @@ pub(crate) enum Manner {
     LeavesOnce,
     /// Leaves when the first request comes, and says of so many that follow that it is still at them.
     IsAtIt(usize),
+    /// Refuses the line of the first request, and answers those that follow.
+    RefusesLine(Code),
+    /// Leaves when the first request comes, which it carries out, says of the second that it has expired, and remembers the
+    /// first.
+    ClaimsMeanwhile,
+    /// Lets somebody in once, and ends that connection so many milliseconds after its hello.
+    LetsInOnce(u64),
+    /// Leaves when a change comes for the first time.
+    LosesAChange,
     /// Signs its Outcomes with another key.
     ForgesOutcomes,
     /// Answers another request.
@@ -127,6 +136,8 @@ pub(crate) struct Seen {
     pub(crate) lines: Mutex<Vec<RelayLine>>,
     /// Requests that were asked for by their id.
     pub(crate) asked_for: Mutex<Vec<RequestId>>,
+    /// Requests that it has carried out, as its ledger has them.
+    pub(crate) kept: Mutex<HashMap<RequestId, Digest>>,
 }
 
 pub(crate) async fn serve(receipt: SigningKey, manner: Manner, shows: Shows) -> Target {
@@ -259,9 +270,13 @@ impl Facts {
     /// The answer to the how-many-eth request.
     fn answer(&self, payload: &str, requests: usize) -> String {
         let named = Payload::parse(payload.as_bytes()).unwrap().manifest;
+        self.outcome(Digest::of(payload.as_bytes()), &named, requests)
+    }
+
+    fn outcome(&self, request_sha256: Digest, named: &Digest, requests: usize) -> String {
         let mut outcome = Outcome {
             v: 1,
-            request_sha256: Digest::of(payload.as_bytes()),
+            request_sha256,
             status: Status::Ok,
             code: None,
             message: None,
@@ -272,7 +287,7 @@ impl Facts {
             resources: None,
             duration_ms: 3,
             replayed: false,
-            manifest_differs: named != self.manifest(),
+            manifest_differs: *named != self.manifest(),
             walls: Vec::new(),
             manifest: Some(self.manifest()),
             serial: None,
@@ -297,6 +312,9 @@ impl Facts {
             }
             Manner::IsAtIt(times) if requests <= *times + 1 => {
                 (outcome.status, outcome.code, outcome.exit_code) = (Status::Refused, Some(Code::InProgress), None);
+            }
+            Manner::ClaimsMeanwhile if requests == 2 => {
+                (outcome.status, outcome.code, outcome.exit_code) = (Status::Refused, Some(Code::RequestExpired), None);
             }
             Manner::AnswersAnother => outcome.request_sha256 = Digest::of(b"another"),
             Manner::ForgesOutcomes => key = &forged,
@@ -342,8 +360,20 @@ impl Facts {
             RelayLine::Request(sealed, None) => {
                 let payload = Payload::parse(sealed.payload.as_bytes()).unwrap();
                 let mut requests = self.seen.requests.lock().unwrap();
-                requests.push(payload);
+                requests.push(payload.clone());
                 match self.manner {
+                    Manner::RefusesLine(code) if requests.len() == 1 => {
+                        Some(TargetLine::Refused { line: number, code }.to_line())
+                    }
+                    Manner::ClaimsMeanwhile if requests.len() == 1 => {
+                        let sha256 = Digest::of(sealed.payload.as_bytes());
+                        self.seen.kept.lock().unwrap().insert(payload.request_id, sha256);
+                        None
+                    }
+                    Manner::LosesAChange if payload.action.as_str() == "restart" => {
+                        let changes = requests.iter().filter(|one| one.action == payload.action).count();
+                        (changes > 1).then(|| self.answer(&sealed.payload, requests.len()))
+                    }
                     Manner::LeavesOnce | Manner::IsAtIt(_) if requests.len() == 1 => None,
                     Manner::Mute => Some(String::new()),
                     Manner::Leaves => None,
@@ -351,7 +381,10 @@ impl Facts {
                 }
             }
             RelayLine::Outcome(id) => {
-                self.seen.asked_for.lock().unwrap().push(id);
+                self.seen.asked_for.lock().unwrap().push(id.clone());
+                if let Some(sha256) = self.seen.kept.lock().unwrap().get(&id) {
+                    return Some(self.outcome(sha256.clone(), &self.manifest(), 0));
+                }
                 let code = Code::UnknownRequest;
                 Some(TargetLine::Refused { line: number, code }.to_line())
             }
@@ -377,7 +410,8 @@ impl Handler for Actor {
         if matches!(self.facts.manner, Manner::HangsUpInLogin(times) if logins <= times) {
             return Err(russh::Error::Disconnect);
         }
-        Ok(if self.facts.manner == Manner::NoLogin {
+        let is_in = matches!(self.facts.manner, Manner::LetsInOnce(_)) && logins > 1;
+        Ok(if is_in || self.facts.manner == Manner::NoLogin {
             Auth::reject()
         } else {
             Auth::Accept
@@ -450,6 +484,12 @@ async fn agent_exec(
         return;
     }
     let _ = handle.data(channel, facts.hello()).await;
+    if let Manner::LetsInOnce(ms) = facts.manner {
+        tokio::time::sleep(std::time::Duration::from_millis(ms)).await;
+        let (why, said) = (russh::Disconnect::ByApplication, String::new());
+        let _ = handle.disconnect(why, said, String::new()).await;
+        return;
+    }
     let mut lines = relay::lines::Lines::new(wire::limits::LINE_IN);
     let mut number = 0;
     while let Some(data) = fed.recv().await {

@@ -1,7 +1,7 @@
 //! A relay between a fake CA and a fake target, with folders of its own.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use catalogue::{Catalogue, HostTrust, Inventory};
@@ -11,10 +11,10 @@ use relay::issuer::Issuer;
 use relay::limits::Limits;
 use relay::mcp::{self, Tools};
 use relay::people::People;
-use relay::pipeline::Relay;
+use relay::pipeline::{Relay, Turns};
 use relay::records::Records;
 use relay::seats::Seats;
-use relay::store::Sqlite;
+use relay::store::{Sqlite, Store};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
@@ -56,6 +56,18 @@ pub(crate) const GOOD: Shows = Shows::Certificate(HOST_CA, "web-1", 3600);
 /// A change, and one that people have to approve.
 const CHANGES: [(&str, &str); 2] = [("restart", ""), ("drain", "approvals = 1\napproval_window_s = 600\n")];
 
+/// The manifests of [`CHANGES`].
+pub(crate) fn changes() -> [(&'static str, String); 2] {
+    CHANGES.map(|(name, more)| {
+        let manifest = format!(
+            "name = \"{name}\"\ntitle = \"Restart\"\ndescription = \"Restarts a service.\"\nrisk = \"change\"\n\
+             timeout_ms = 1000\n{more}[args]\nproperties.unit = {{ type = \"string\", maxLength = 64, default = \"shop\" }}\n\
+             [exec]\nprogram = \"/bin/true\"\nargv = [\"{{unit}}\"]\n[sandbox]\nprofile = \"tool\"\n"
+        );
+        (name, manifest)
+    })
+}
+
 /// The shipped actions and [`CHANGES`].
 pub(crate) fn catalogue() -> Catalogue {
     let folder = tempfile::tempdir().unwrap();
@@ -64,12 +76,7 @@ pub(crate) fn catalogue() -> Catalogue {
         let entry = entry.unwrap();
         std::fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
     }
-    for (name, more) in CHANGES {
-        let manifest = format!(
-            "name = \"{name}\"\ntitle = \"Restart\"\ndescription = \"Restarts a service.\"\nrisk = \"change\"\n\
-             timeout_ms = 1000\n{more}[args]\nproperties.unit = {{ type = \"string\", maxLength = 64, default = \"shop\" }}\n\
-             [exec]\nprogram = \"/bin/true\"\nargv = [\"{{unit}}\"]\n[sandbox]\nprofile = \"tool\"\n"
-        );
+    for (name, manifest) in changes() {
         std::fs::write(folder.path().join(format!("{name}.toml")), manifest).unwrap();
     }
     let (catalogue, faults) = Catalogue::lint(folder.path(), &[0, nix::unistd::geteuid().as_raw()]);
@@ -141,6 +148,7 @@ impl World {
             records: Records::open(&folder.path().join("log"), &state.join("log.lock"), &name).unwrap(),
             seats: Seats::default(),
             gate: Gate::default(),
+            turns: Turns::default(),
             now: relay::serve::now,
             name,
         });
@@ -178,6 +186,7 @@ impl World {
             records: Records::open(&self.folder.path().join("log"), &state.join("log.lock"), &name).unwrap(),
             seats: Seats::default(),
             gate: Gate::default(),
+            turns: Turns::default(),
             now: relay::serve::now,
             config,
             people,
@@ -188,6 +197,42 @@ impl World {
         });
         relay.take_up().await.unwrap();
         Self { relay, ..self }
+    }
+
+    /// Another store around the one that there is, before there is a client.
+    pub(crate) fn wrap_store(&mut self, wrap: impl FnOnce(Box<dyn Store>) -> Box<dyn Store>) {
+        let nowhere = Sqlite::open(&self.folder.path().join("state/nowhere.sqlite")).unwrap();
+        let relay = Arc::get_mut(&mut self.relay).unwrap();
+        let store = std::mem::replace(&mut relay.store, Box::new(nowhere));
+        relay.store = wrap(store);
+    }
+
+    /// What hides the log, until it is dropped: nothing can be written to it.
+    pub(crate) fn hide_log(&self) -> impl Drop + Send + use<> {
+        struct Hidden {
+            log: PathBuf,
+            hidden: PathBuf,
+            segment: PathBuf,
+            kept: Vec<u8>,
+        }
+        impl Drop for Hidden {
+            fn drop(&mut self) {
+                std::fs::write(&self.segment, &self.kept).unwrap();
+                std::fs::rename(&self.hidden, &self.log).unwrap();
+            }
+        }
+        let log = self.folder.path().join("log");
+        let hidden = log.with_file_name("hidden");
+        std::fs::rename(&log, &hidden).unwrap();
+        let segment = std::fs::read_dir(&hidden).unwrap().next().unwrap().unwrap().path();
+        let kept = std::fs::read(&segment).unwrap();
+        std::fs::write(&segment, &kept[..kept.len() / 2]).unwrap();
+        Hidden {
+            log,
+            hidden,
+            segment,
+            kept,
+        }
     }
 
     /// Other limits, before there is a client.
