@@ -71,14 +71,10 @@ pub(super) async fn first_line(
                 )));
             }
             Some(ChannelMsg::Failure) => return Err(Error::Protocol("sshd refused the command".to_owned())),
-            Some(ChannelMsg::Close) => {
-                return Err(Error::Protocol(
-                    "the session ended before the target's hello".to_owned(),
-                ));
-            }
-            None => {
+            // Without an exit code: agent-exec was ended, or sshd's process for the session was.
+            Some(ChannelMsg::Close) | None => {
                 return Err(Error::Unreachable(
-                    "the connection broke before the target's hello".to_owned(),
+                    "the session ended before the target's hello".to_owned(),
                 ));
             }
             Some(_) => {}
