@@ -100,8 +100,8 @@ impl Relay {
         let Some(requester) = Self::requester(&caller) else {
             return Err(self.refuse_stranger(&caller).await);
         };
-        let until = Instant::now() + PATIENCE;
         let _place = self.let_in(&requester, &call).await?;
+        let until = Instant::now() + PATIENCE;
         match self.answer(&caller, &requester, call, until).await {
             Ok(reply) => Ok(reply),
             Err(refusal) => Err(self.record_refusal(&requester, refusal).await),

@@ -142,6 +142,11 @@ impl Seat {
         Line::Opens(opening)
     }
 
+    /// Forgets an opening that has ended: who waits for it has its end.
+    pub fn opened(&self) {
+        lock(&self.dial).take_if(|opening| opening.borrow().is_some());
+    }
+
     /// Takes a connection that was opened with this certificate. False, and it is closed, where the seat was given up.
     pub fn connected(&self, connection: &Arc<Connection>, certificate: &str) -> bool {
         let mut taken = false;
@@ -155,7 +160,7 @@ impl Seat {
             }
         });
         if !taken {
-            connection.close("the task was closed");
+            connection.close("the task has ended, or the relay");
         }
         taken
     }
@@ -198,7 +203,8 @@ impl Seat {
         true
     }
 
-    fn give_up(&self) {
+    /// From now on nothing begins on it.
+    pub fn give_up(&self) {
         self.held.send_modify(|held| held.given_up = true);
     }
 }

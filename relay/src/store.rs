@@ -144,7 +144,7 @@ pub trait Store: Send + Sync {
     /// Keeps a new task. [`Error::Full`] when its owner, or everybody together, has too many.
     fn open(&self, task: Task, now: u64) -> Answer<'_, ()>;
     /// Adds a target to an open task, which ends no later than `ends`.
-    fn reach(&self, id: &TaskId, target: &TargetName, ends: u64) -> Answer<'_, ()>;
+    fn reach(&self, id: &TaskId, target: &TargetName, ends: u64) -> Answer<'_, bool>;
     /// The task of this id, if it is this owner's; also when it is over.
     fn task(&self, owner: &Owner, id: &TaskId) -> Answer<'_, Option<Task>>;
     /// The owner's newest open task on a target.

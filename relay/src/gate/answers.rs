@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::lock::lock;
 
-/// Bytes that one connection may be behind: 32 answers at once of 512 KiB each, twice what an action may show in text.
+/// Bytes that one connection may be behind: as many answers as it may have asked for, of 512 KiB each, twice what an action may show in text.
 const OF_ONE: usize = 32 * 1024 * 1024;
 /// Bytes that all may be behind together.
 const OF_ALL: usize = 128 * 1024 * 1024;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use openssh::key::PublicKey;
 use tokio::time::Instant;
 use wire::Code;
+use wire::ids::Fingerprint;
 use wire::limits::SKEW_S;
 use wire::lines::RelayLine;
 
@@ -22,10 +23,13 @@ use crate::pauses::Pauses;
 use crate::seats::Seat;
 use crate::session::{self, Session};
 
-/// The first pause before a change is asked for again, and the longest while somebody waits.
+/// The first pause before a change is asked for again, and the longest while somebody waits, before chance.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 /// What whole seconds may hide of two clocks' difference.
 const ROUNDED_S: u64 = 2;
+
+/// Why a host is not asked.
+pub(super) const ANOTHER: &str = "the target has another receipt key than when it was sent";
 
 /// A change of which somebody asks what became.
 pub(super) struct Asking<'a> {
@@ -34,6 +38,8 @@ pub(super) struct Asking<'a> {
     pub(super) expires: u64,
     /// The target has said itself that it takes the bytes no more.
     pub(super) expired: bool,
+    /// Which host it was sent to, where that is known: another one by that name knows nothing, and would say so.
+    pub(super) target_key: Option<Fingerprint>,
 }
 
 impl Relay {
@@ -67,6 +73,14 @@ impl Relay {
                     break;
                 }
             };
+            if nothing_left && session.target_now() >= asking.expires {
+                // There is nothing to ask for, and it is too late to send it.
+                break;
+            }
+            if asking.is_of_another(&issued.receipt_key) {
+                why = ANOTHER.to_owned();
+                break;
+            }
             let left = until.saturating_duration_since(Instant::now());
             let word = self.ask_once(&session, &issued.receipt_key, &asking, lines, left).await;
             why = match word {
@@ -76,6 +90,9 @@ impl Relay {
                     why = what;
                     continue;
                 }
+                // As if nothing had left: it was not looked into.
+                Word::Unread(refusal) if nothing_left => return Err(Unanswered::unsent(refusal)),
+                Word::Unread(refusal) => refusal.message,
                 Word::Nothing(what) | Word::NotYet(what) => what,
                 // The first bytes of it that ever left.
                 Word::Refused(verified) if nothing_left => return Ok(*verified),
@@ -119,6 +136,12 @@ impl Relay {
 }
 
 impl Asking<'_> {
+    /// Whether this is the receipt key of another host than the one that it was sent to.
+    pub(super) fn is_of_another(&self, receipt_key: &PublicKey) -> bool {
+        let sent_to = self.target_key.as_ref();
+        sent_to.is_some_and(|key| *key != Fingerprint::of(receipt_key))
+    }
+
     /// From when on the target takes it no more, by the target's clock.
     pub(super) fn over(&self) -> u64 {
         self.expires.saturating_add(SKEW_S + ROUNDED_S)

@@ -13,7 +13,8 @@ use wire::ids::{Fingerprint, TargetName};
 use wire::limits::REQUEST_MAX_S;
 use wire::{Code, Payload};
 
-use super::again::Asking;
+use super::again::{ANOTHER, Asking};
+use super::panics::caught;
 use super::request::Subject;
 use super::verdict::{Unanswered, Word};
 use super::{MARGIN, PATIENCE, Relay};
@@ -22,7 +23,7 @@ use crate::lock::lock;
 use crate::pauses::Pauses;
 use crate::store::{ASKABLE_S, Unsettled};
 
-/// The first pause, and the longest.
+/// The first pause, and the longest, before chance.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
 
 /// Whose turn it is to ask. On each target one change is asked for at a time, so that a host which is gone keeps nobody
@@ -48,7 +49,6 @@ struct Lost {
     left: Unsettled,
     subject: Subject,
     expires: u64,
-    /// Which host it was sent to.
     target_key: Option<Fingerprint>,
 }
 
@@ -73,6 +73,7 @@ impl Lost {
             subject: &self.subject,
             expires: self.expires,
             expired: false,
+            target_key: self.target_key.clone(),
         }
     }
 }
@@ -96,7 +97,8 @@ impl Relay {
         tokio::spawn(async move {
             let mut pauses = Pauses::new(PAUSES);
             while let Some(relay) = relay.upgrade() {
-                match relay.ask_for(&lost).await {
+                // One that fails in us is asked again, as any other.
+                match caught(relay.ask_for(&lost)).await.unwrap_or(Next::Ask(Duration::ZERO)) {
                     Next::Ask(at_least) => {
                         drop(relay);
                         tokio::time::sleep(pauses.next().max(at_least)).await;
@@ -136,7 +138,7 @@ impl Relay {
                 let left_s = lost.asking().over().saturating_sub(now).min(REQUEST_MAX_S);
                 return Next::Ask(Duration::from_secs(left_s));
             }
-            Word::Nothing(_) | Word::Unsent(_) | Word::Refused(_) => return soon,
+            Word::Nothing(_) | Word::Unsent(_) | Word::Unread(_) | Word::Refused(_) => return soon,
         };
         let Some(_working) = self.gate.work() else {
             return Next::End;
@@ -175,18 +177,11 @@ impl Relay {
         let until = Instant::now() + PATIENCE;
         let seat = self.seat(&task, &lost.subject.target, &about, until).await?;
         let (session, issued) = self.session(&seat, None, &about, until).await?;
-        if lost
-            .target_key
-            .as_ref()
-            .is_some_and(|key| *key != Fingerprint::of(&issued.receipt_key))
-        {
-            // It knows nothing, and would say so.
-            let detail = "the target has another receipt key than when it was sent";
-            return Err(Unaskable::Ever(Refusal::because(Code::ReceiptInvalid, detail, &about)));
+        let asking = lost.asking();
+        if asking.is_of_another(&issued.receipt_key) {
+            return Err(Unaskable::Ever(Refusal::because(Code::ReceiptInvalid, ANOTHER, &about)));
         }
-        Ok(self
-            .ask_once(&session, &issued.receipt_key, &lost.asking(), &[], MARGIN)
-            .await)
+        Ok(self.ask_once(&session, &issued.receipt_key, &asking, &[], MARGIN).await)
     }
 }
 

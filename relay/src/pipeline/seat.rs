@@ -63,16 +63,7 @@ impl Relay {
             about: Box::new(about.clone()),
             ..refusal
         })?;
-        // Whoever closes the task ends it in the store first and then gives its seats up: one of the two sees the other.
-        let stands = self.store.task(&task.owner, &task.id).await;
-        let stands = stands.map_err(|error| Refusal::store(&error, about));
-        let is_open = matches!(&stands, Ok(Some(task)) if task.is_open((self.now)()));
-        if !is_open && let Some(seat) = self.seats.find(&task.id, target) {
-            self.seats.leave_one(&seat);
-            seat.close("the task was closed");
-        }
         let ended = || Refusal::new(Code::TaskEnded, about);
-        stands?;
         self.seats.find(&task.id, target).ok_or_else(ended)
     }
 
@@ -121,8 +112,10 @@ impl Relay {
         let mut ended = String::new();
         for _ in 0..CONNECTIONS {
             self.freshen(seat, about, until).await?;
-            let connection = match reached.take() {
-                Some(reached) => reached.connection,
+            // In use until there is a session.
+            let reached = reached.take();
+            let connection = match &reached {
+                Some(reached) => Arc::clone(&reached.connection),
                 None => self.connection(seat, about, until).await?,
             };
             match connection
@@ -181,6 +174,7 @@ impl Relay {
             let dialled = seat.unless_given_up(relay.dial(&seat)).await;
             let ended = || Err(Refusal::new(Code::TaskEnded, &About::default()));
             end.send_replace(Some(dialled.unwrap_or_else(ended)));
+            seat.opened();
         });
     }
 

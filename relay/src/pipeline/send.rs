@@ -7,6 +7,7 @@ use std::time::Duration;
 use openssh::key::PublicKey;
 use openssh::sshsig;
 use tokio::time::Instant;
+use wire::ids::Fingerprint;
 use wire::lines::RelayLine;
 use wire::seal::Sealed;
 use wire::{Code, Risk};
@@ -128,6 +129,7 @@ impl Relay {
             let sent = self.store.sent(&seat.task, &built.subject.request).await;
             sent.map_err(|error| Unanswered::unsent(Refusal::store(&error, about)))?;
         }
+        let target_key = Some(Fingerprint::of(&issued.receipt_key));
         let pursued = Instant::now() + patience + PURSUIT;
         let mut answer = deliver(&session, &issued.receipt_key, &built.subject, &lines, patience).await;
         if reads && matches!(answer, Err(Missed::Session(session::Error::NotSent(_)))) {
@@ -151,6 +153,7 @@ impl Relay {
                     subject: &built.subject,
                     expires: built.expires,
                     expired: false,
+                    target_key,
                 };
                 self.ask_again(seat, asking, &lines, error, pursued).await
             }

@@ -1,6 +1,7 @@
 //! The part of the story that opens, shows and closes tasks.
 
 use std::collections::BTreeSet;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -140,9 +141,15 @@ impl Relay {
         let seat = Arc::new(Seat::new(task.id.clone(), target.clone(), key, issued, (self.now)()));
         // Before the task is known to be there: whoever finds a place without a seat makes another key.
         self.seats.take(Arc::clone(&seat));
-        if let Err(error) = self.store.reach(&task.id, target, ends).await {
+        // Whoever ends the task does so in the store first and gives its seats up then: one of the two sees the other.
+        let reached = match self.store.reach(&task.id, target, ends).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Refusal::new(Code::TaskEnded, &about)),
+            Err(error) => Err(Refusal::store(&error, &about)),
+        };
+        if let Err(refusal) = reached {
             self.seats.leave_one(&seat);
-            return Err(Refusal::store(&error, &about));
+            return Err(refusal);
         }
         self.keep_fresh(&seat);
         Ok((ends, head.seq))
@@ -203,13 +210,15 @@ impl Relay {
     /// cut off, each would be one of which nobody knows. None begins meanwhile.
     async fn leave(&self, id: &TaskId, why: &'static str) -> usize {
         let ends = self.seats.of(id).into_iter().map(|seat| async move {
-            let ended = timeout(CLOSING, seat.no_changes()).await;
+            let mut no_changes = pin!(seat.no_changes());
+            let ended = timeout(CLOSING, no_changes.as_mut()).await;
             if ended.is_err() {
                 tracing::warn!(task = %seat.task, target_name = %seat.target, "a change did not end before its task did");
             }
-            ended.ok()
+            // Before those are let on who waited behind this.
+            seat.give_up();
         });
-        let _none_begins = ends.collect::<JoinSet<_>>().join_all().await;
+        ends.collect::<JoinSet<_>>().join_all().await;
         Self::give_up(&self.seats.leave(id), why)
     }
 

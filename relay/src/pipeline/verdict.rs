@@ -103,7 +103,7 @@ pub(super) struct Unanswered {
 }
 
 impl Unanswered {
-    /// Nothing of it was sent.
+    /// Nothing of it was sent, or the target did not look into what was.
     pub(super) fn unsent(refusal: Refusal) -> Self {
         Self {
             status: Status::Refused,
@@ -179,6 +179,8 @@ pub(super) enum Word {
     Nothing(String),
     /// Nothing at all: the question never left. Why.
     Unsent(String),
+    /// Nothing at all: the target did not look into the question.
+    Unread(Refusal),
     /// The target does not have it, and would still take it. In its words.
     NotYet(String),
     /// These bytes were refused now. That says nothing about those that went before: they may still have been on their way.
@@ -196,6 +198,7 @@ pub(super) fn word(answer: Result<Verified, Missed>, over: bool, about: &About) 
                 Missed::Session(session::Error::LineRefused(Code::UnknownRequest)) if over => Word::NeverRan,
                 Missed::Session(session::Error::LineRefused(Code::UnknownRequest)) => Word::NotYet(why),
                 Missed::Session(session::Error::NotSent(_)) => Word::Unsent(why),
+                missed if missed.never_began() => Word::Unread(missed.refusal(about)),
                 Missed::Session(_) | Missed::Forged(_) => Word::Nothing(why),
             };
         }
@@ -310,7 +313,7 @@ mod tests {
     fn only_the_targets_word_or_time_says_what_became_of_a_change() {
         use session::Error as E;
         let refused = |code| Err(Missed::Session(E::LineRefused(code)));
-        let table: [(&str, Result<Verified, Missed>, [&str; 2]); 14] = [
+        let table: [(&str, Result<Verified, Missed>, [&str; 2]); 16] = [
             ("ok", Ok(verified(Status::Ok, None)), ["told", "told"]),
             (
                 "failed",
@@ -346,6 +349,16 @@ mod tests {
             ("at it, by its id", refused(Code::InProgress), ["nothing", "nothing"]),
             ("halted, by its id", refused(Code::Halted), ["nothing", "nothing"]),
             (
+                "a line that was not read",
+                refused(Code::LineMalformed),
+                ["unread", "unread"],
+            ),
+            (
+                "no certificate",
+                refused(Code::CertificateMissing),
+                ["unread", "unread"],
+            ),
+            (
                 "cut",
                 Err(Missed::Session(E::NoAnswer("cut".into()))),
                 ["nothing", "nothing"],
@@ -375,6 +388,7 @@ mod tests {
                     Word::NeverRan => "never",
                     Word::Nothing(_) => "nothing",
                     Word::Unsent(_) => "unsent",
+                    Word::Unread(_) => "unread",
                     Word::NotYet(_) => "not yet",
                     Word::Refused(_) => "refused",
                 };

@@ -219,6 +219,12 @@ impl Places {
         if let Some(why) = &state.over {
             return Err(Error::NotSent(why.clone()));
         }
+        if let Some(code) = state.channels.iter().find_map(|channel| channel.refused()) {
+            // From now on, whatever becomes of that channel: only what is under way goes on here.
+            state.retired = true;
+            self.free.close();
+            return Err(Error::LineRefused(code));
+        }
         while let Some((channel, _)) = state.idle.pop() {
             if channel.is_alive() {
                 return Ok(Some(channel));
@@ -256,6 +262,11 @@ impl Places {
                 permit.forget();
                 tracing::info!(target_name = %self.far.name, "sshd gives no further channel on this connection");
                 Ok(None)
+            }
+            // The last one is over here, and not yet there.
+            Err(Error::ChannelRefused) => {
+                self.retire();
+                Err(Error::NotSent("sshd opens no channel".to_owned()))
             }
             // What broke is the connection: the caller asks on another.
             Err(Error::Unreachable(why)) if self.connection.handle.is_closed() => {

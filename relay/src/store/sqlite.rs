@@ -172,7 +172,7 @@ impl Store for Sqlite {
         self.ask(move |kept| kept.change(Survives::Kill, |change| tasks::open(change, &task, now)))
     }
 
-    fn reach(&self, id: &TaskId, target: &TargetName, ends: u64) -> Answer<'_, ()> {
+    fn reach(&self, id: &TaskId, target: &TargetName, ends: u64) -> Answer<'_, bool> {
         let (id, target) = (id.clone(), target.clone());
         self.ask(move |kept| kept.change(Survives::Kill, |change| tasks::reach(change, &id, &target, ends)))
     }

@@ -38,11 +38,15 @@ pub(super) fn open(change: &Transaction<'_>, task: &Task, now: u64) -> Result<()
     Ok(())
 }
 
-pub(super) fn reach(change: &Transaction<'_>, id: &TaskId, target: &TargetName, ends: u64) -> Result<(), Error> {
-    change
-        .prepare_cached("UPDATE task SET ends = min(ends, ?2) WHERE id = ?1")?
+pub(super) fn reach(change: &Transaction<'_>, id: &TaskId, target: &TargetName, ends: u64) -> Result<bool, Error> {
+    let open = change
+        .prepare_cached("UPDATE task SET ends = min(ends, ?2) WHERE id = ?1 AND ended IS NULL")?
         .execute(params![id.as_str(), ends])?;
-    place(change, id, target)
+    if open == 0 {
+        return Ok(false);
+    }
+    place(change, id, target)?;
+    Ok(true)
 }
 
 fn place(change: &Transaction<'_>, id: &TaskId, target: &TargetName) -> Result<(), Error> {

@@ -51,13 +51,16 @@ async fn a_task_comes_back_as_it_was_kept() {
     let mut one = task(1, "alice", 7);
     store.open(one.clone(), 7).await.unwrap();
     assert_eq!(store.task(&owner("alice"), &one.id).await, Ok(Some(one.clone())));
-    store.reach(&one.id, &"web-2".parse().unwrap(), 50).await.unwrap();
+    assert_eq!(store.reach(&one.id, &"web-2".parse().unwrap(), 50).await, Ok(true));
     one.targets.insert("web-2".parse().unwrap());
     one.ends = 50;
     assert_eq!(store.task(&owner("alice"), &one.id).await, Ok(Some(one.clone())));
     assert_eq!(store.expire(49).await, Ok(vec![]));
     one.closed = true;
     assert_eq!(store.expire(50).await, Ok(vec![one.clone()]));
+    // Whoever was still opening it somewhere learns that it is over.
+    assert_eq!(store.reach(&one.id, &"web-3".parse().unwrap(), 50).await, Ok(false));
+    assert_eq!(store.task(&owner("alice"), &one.id).await, Ok(Some(one.clone())));
     assert_eq!(store.expire(50).await, Ok(vec![]));
     assert_eq!(store.task(&owner("alice"), &one.id).await, Ok(Some(one)));
 }

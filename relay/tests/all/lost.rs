@@ -339,7 +339,7 @@ impl Store for Meddled {
     fn open(&self, task: Task, now: u64) -> Answer<'_, ()> {
         self.store.open(task, now)
     }
-    fn reach(&self, id: &TaskId, target: &TargetName, ends: u64) -> Answer<'_, ()> {
+    fn reach(&self, id: &TaskId, target: &TargetName, ends: u64) -> Answer<'_, bool> {
         self.store.reach(id, target, ends)
     }
     fn task(&self, owner: &Owner, id: &TaskId) -> Answer<'_, Option<Task>> {

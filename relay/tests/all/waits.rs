@@ -143,3 +143,27 @@ async fn a_ca_that_does_not_answer_is_asked_once_for_all_targets_of_a_task() {
     assert_eq!(said["code"], "ca_unavailable", "{said}");
     assert_eq!(world.ca.opened.load(Ordering::SeqCst), 1);
 }
+
+#[tokio::test]
+async fn a_task_that_is_closed_while_it_is_opened_elsewhere_is_open_nowhere() {
+    let world = World::new(says()).await;
+    let (mut one, mut two) = (world.client(ALICE).await, world.client(ALICE).await);
+    world.ca.slow_ms.store(1000, Ordering::SeqCst);
+    let targets = json!({ "reason": "why", "targets": ["web-1", "web-2"] });
+    let opening = tokio::spawn(async move { one.call("open_task", targets).await.0 });
+    until("the first target", || world.events() == ["open"]).await;
+    let (listed, _) = two.call("list_targets", json!({})).await;
+    let tasks = listed["targets"].as_array().unwrap().iter();
+    let task = tasks
+        .filter_map(|target| target["task_id"].as_str())
+        .next()
+        .unwrap()
+        .to_owned();
+    let (closed, is_error) = two.call("close_task", json!({ "task_id": task })).await;
+    assert!(!is_error, "{closed}");
+    let opened = opening.await.unwrap();
+    assert_eq!(opened["targets"], json!(["web-1"]), "{opened}");
+    assert_eq!(opened["refused"][0]["code"], "task_ended", "{opened}");
+    let task = task.parse().unwrap();
+    assert_eq!(world.relay.seats.of(&task).len(), 0, "no key is kept");
+}
