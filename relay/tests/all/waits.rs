@@ -26,7 +26,7 @@ fn says() -> Manner {
 
 /// Asks until it is so.
 async fn until(what: &str, mut so: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(10);
+    let end = Instant::now() + Duration::from_secs(30);
     while !so() {
         assert!(Instant::now() < end, "never: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -166,4 +166,36 @@ async fn a_task_that_is_closed_while_it_is_opened_elsewhere_is_open_nowhere() {
     assert_eq!(opened["refused"][0]["code"], "task_ended", "{opened}");
     let task = task.parse().unwrap();
     assert_eq!(world.relay.seats.of(&task).len(), 0, "no key is kept");
+}
+
+/// REQ-SESSION-21
+#[tokio::test]
+async fn a_connection_ends_with_its_certificate_where_there_is_no_other() {
+    const LIFE_S: u64 = 9;
+    let world = World::new(says()).await;
+    world.ca.life_s.store(LIFE_S, Ordering::SeqCst);
+    let mut client = world.client(ALICE).await;
+    let (said, is_error) = client.call("tail_log", tail(json!({}))).await;
+    assert!(!is_error, "{said}");
+    let begun = Instant::now();
+    world.ca.no_renewal.store(true, Ordering::SeqCst);
+    assert_eq!(world.seen.open.load(Ordering::SeqCst), 1);
+    until("the end of its session", || world.seen.open.load(Ordering::SeqCst) == 0).await;
+    // Not with the CA's no, which came at two thirds of its life: until its end it was good for what was under way.
+    assert!(
+        begun.elapsed() > Duration::from_secs(LIFE_S - 2),
+        "{:?}",
+        begun.elapsed()
+    );
+    let (said, _) = client.call("tail_log", tail(json!({}))).await;
+    assert_eq!(
+        (&said["code"], &said["refused_by"]),
+        (&json!("policy_denied"), &json!("ca")),
+        "{said}"
+    );
+    assert_eq!(
+        world.seen.connections.load(Ordering::SeqCst),
+        1,
+        "nobody connects with it"
+    );
 }
