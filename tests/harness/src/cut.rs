@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 
 use anyhow::{Context as _, Result};
@@ -41,8 +41,8 @@ struct Shared {
     /// How many connections have come to the end of what was to pass.
     cut: AtomicUsize,
     passed: Mutex<Vec<Arc<Passed>>>,
-    /// One end of each connection that was let through.
-    ends: Mutex<Vec<TcpStream>>,
+    /// One end of each connection that was let through, for as long as it is carried.
+    ends: Mutex<Vec<Weak<TcpStream>>>,
 }
 
 /// The proxy. It listens until its process ends.
@@ -80,8 +80,12 @@ impl Wire {
                 let passed = Arc::new(Passed::default());
                 lock(&at_work.passed).push(Arc::clone(&passed));
                 if let Ok(sshd) = TcpStream::connect(target) {
-                    lock(&at_work.ends).extend(sshd.try_clone());
-                    let _ = join(relay, sshd, cut, &passed, &at_work);
+                    let sshd = Arc::new(sshd);
+                    let mut ends = lock(&at_work.ends);
+                    ends.retain(|end| end.strong_count() > 0);
+                    ends.push(Arc::downgrade(&sshd));
+                    drop(ends);
+                    let _ = join(Arc::new(relay), sshd, cut, &passed, &at_work);
                 }
             }
         });
@@ -115,7 +119,7 @@ impl Wire {
 
     /// Ends every connection now.
     pub fn sever(&self) {
-        for end in lock(&self.shared.ends).drain(..) {
+        for end in lock(&self.shared.ends).drain(..).filter_map(|end| end.upgrade()) {
             let _ = end.shutdown(Shutdown::Both);
         }
     }
@@ -134,11 +138,17 @@ impl Wire {
 }
 
 /// Carries bytes both ways, on threads of their own.
-fn join(relay: TcpStream, sshd: TcpStream, cut: Option<Cut>, passed: &Arc<Passed>, shared: &Arc<Shared>) -> Result<()> {
+fn join(
+    relay: Arc<TcpStream>,
+    sshd: Arc<TcpStream>,
+    cut: Option<Cut>,
+    passed: &Arc<Passed>,
+    shared: &Arc<Shared>,
+) -> Result<()> {
     relay.set_nodelay(true)?;
     sshd.set_nodelay(true)?;
     for (towards, from, to) in [
-        (Towards::Target, relay.try_clone()?, sshd.try_clone()?),
+        (Towards::Target, Arc::clone(&relay), Arc::clone(&sshd)),
         (Towards::Relay, sshd, relay),
     ] {
         let most = cut.filter(|cut| cut.towards == towards).map(|cut| cut.after);

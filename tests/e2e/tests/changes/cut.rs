@@ -118,7 +118,7 @@ fn a_change_that_is_cut_anywhere_has_at_most_one_effect_and_an_honest_answer() {
 #[test]
 #[ignore = "minutes: the whole of what the test above does with a stride"]
 fn a_change_that_is_cut_after_each_byte_has_at_most_one_effect_and_an_honest_answer() {
-    sweep(1, 4);
+    sweep(1, 6);
 }
 
 /// How many bytes of each direction the end of a first change is: its certificate and request, and their answer.
