@@ -11,6 +11,10 @@ use crate::error::About;
 /// Actions that have a tool of their own, where the relay's catalogue has them. `run_action` calls every action.
 pub const TOOLS: [&str; 3] = ["tail_log", "read_file", "check_health"];
 
+/// Tools that touch no target. They have places of their own, so that whoever waits for many answers can still ask what
+/// became of them.
+pub const DESK: [&str; 4] = ["list_targets", "task_status", "close_task", "server_info"];
+
 /// Who calls.
 #[derive(Debug, Clone)]
 pub struct Caller {
@@ -51,6 +55,15 @@ pub enum Call {
 }
 
 impl Call {
+    /// Whether it is a call of one of the tools of the [`DESK`].
+    #[must_use]
+    pub fn is_for_the_desk(&self) -> bool {
+        match self {
+            Self::ListTargets | Self::TaskStatus { .. } | Self::CloseTask { .. } | Self::ServerInfo => true,
+            Self::OpenTask { .. } | Self::Act(_) => false,
+        }
+    }
+
     /// What it names.
     #[must_use]
     pub fn about(&self) -> About {

@@ -408,6 +408,7 @@ fn reason() -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::call::DESK;
     use std::path::Path;
 
     fn tools() -> Tools {
@@ -479,6 +480,25 @@ mod tests {
             call("open_task", json!({ "reason": "why", "targets": ["web-1", "web-2"] })),
             Ok(Call::OpenTask { targets, .. }) if targets.len() == 2
         ));
+    }
+
+    #[test]
+    fn the_tools_of_the_desk_are_the_calls_that_are_for_it() {
+        let task = json!({ "task_id": "0192e4a0-7f00-7000-8000-00000000000a" });
+        let path = json!({ "target": "web-1", "path": "/var/log/x" });
+        for tool in tools().list() {
+            let name = tool.name.as_ref();
+            let arguments = match name {
+                "list_targets" | "server_info" => json!({}),
+                "task_status" | "close_task" => task.clone(),
+                "open_task" => json!({ "reason": "why", "targets": ["web-1"] }),
+                "run_action" => json!({ "action": "restart", "target": "web-1" }),
+                "check_health" => json!({ "target": "web-1", "probe": "web" }),
+                _ => path.clone(),
+            };
+            let call = call(name, arguments).unwrap();
+            assert_eq!(call.is_for_the_desk(), DESK.contains(&name), "{name}");
+        }
     }
 
     #[test]

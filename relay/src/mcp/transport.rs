@@ -26,6 +26,7 @@ use wire::Code;
 use super::outbox::Outbox;
 use super::reply;
 use crate::call::Caller;
+use crate::call::DESK;
 use crate::error::{About, Refusal};
 use crate::lines::{Lines, Piece};
 use crate::lock::lock;
@@ -35,10 +36,8 @@ use crate::pipeline::Relay;
 const LINE: usize = 1024 * 1024;
 /// Requests of one client that may be on their way at once.
 const AT_ONCE: usize = 32;
-/// How many more of those that touch no target: whoever waits for many answers can still ask what became of them.
-const AT_THE_DESK: usize = 8;
-/// The tools that touch none.
-const DESK: [&str; 4] = ["list_targets", "task_status", "close_task", "server_info"];
+/// How many more of those that touch no target.
+const MORE_AT_THE_DESK: usize = 8;
 /// How long answers are waited for after a client has closed its end.
 const LINGER: Duration = Duration::from_secs(60);
 
@@ -82,7 +81,11 @@ impl OnTheirWay {
     /// Counts a request in, where there is room: more of it for what touches no target.
     fn admit(&self, id: &RequestId, tool: Option<&str>) -> Admitted {
         let at_the_desk = tool.is_none_or(|tool| DESK.contains(&tool));
-        let room = if at_the_desk { AT_ONCE + AT_THE_DESK } else { AT_ONCE };
+        let room = if at_the_desk {
+            AT_ONCE + MORE_AT_THE_DESK
+        } else {
+            AT_ONCE
+        };
         let mut ids = self.ids();
         if ids.contains(id) {
             return Admitted::Twice;

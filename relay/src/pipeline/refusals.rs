@@ -50,16 +50,13 @@ impl Relay {
     /// A place for a call.
     pub(super) async fn let_in(&self, requester: &Requester, call: &Call) -> Result<Place, Refusal> {
         let about = call.about();
-        let entered = match call {
-            Call::ListTargets | Call::TaskStatus { .. } | Call::CloseTask { .. } | Call::ServerInfo => {
-                self.gate.enter_desk(&requester.person).await
-            }
-            Call::OpenTask { .. } | Call::Act(_) => {
-                // A name that is no target's is refused later, and nothing is kept about it.
-                let known = |name: &&TargetName| self.inventory.find(name.as_str()).is_some();
-                let target = about.target.as_ref().filter(known);
-                self.gate.enter(&requester.person, target).await
-            }
+        let entered = if call.is_for_the_desk() {
+            self.gate.enter_desk(&requester.person).await
+        } else {
+            // A name that is no target's is refused later, and nothing is kept about it.
+            let known = |name: &&TargetName| self.inventory.find(name.as_str()).is_some();
+            let target = about.target.as_ref().filter(known);
+            self.gate.enter(&requester.person, target).await
         };
         match entered {
             Ok(place) => Ok(place),

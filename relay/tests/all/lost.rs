@@ -12,22 +12,10 @@ use wire::ids::{Digest, RequestId, TargetName, TaskId};
 use wire::{Code, Risk, Status};
 
 use crate::target::Manner;
-use crate::world::{ALICE, World};
+use crate::world::{ALICE, World, tail, until};
 
 fn restart() -> Value {
     json!({ "action": "restart", "target": "web-1", "reason": "why" })
-}
-
-fn tail() -> Value {
-    json!({ "target": "web-1", "path": "/var/log/x.log", "reason": "why" })
-}
-
-async fn until(what: &str, mut is: impl AsyncFnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(15);
-    while !is().await {
-        assert!(Instant::now() < end, "{what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
 }
 
 async fn unsettled(relay: &Relay) -> Vec<(RequestId, Phase)> {

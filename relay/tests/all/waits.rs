@@ -6,31 +6,13 @@ use std::time::{Duration, Instant};
 
 use relay::seats::{BOUNDS, CONNECTIONS, Seats};
 use relay::session::Bounds;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::target::Manner;
-use crate::world::{ALICE, World};
-
-fn tail(more: Value) -> Value {
-    let mut arguments = json!({ "target": "web-1", "path": "/var/log/app.log", "reason": "why" });
-    arguments
-        .as_object_mut()
-        .unwrap()
-        .extend(more.as_object().unwrap().clone());
-    arguments
-}
+use crate::world::{ALICE, World, tail, until};
 
 fn says() -> Manner {
     Manner::Says("a line\n".into())
-}
-
-/// Asks until it is so.
-async fn until(what: &str, mut so: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(30);
-    while !so() {
-        assert!(Instant::now() < end, "never: {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }
 
 #[tokio::test]
@@ -44,7 +26,7 @@ async fn calls_to_a_silent_host_share_one_connection_and_its_failure() {
     let mut calls = tokio::task::JoinSet::new();
     for _ in 0..8 {
         let mut client = world.client(ALICE).await;
-        calls.spawn(async move { client.call("tail_log", tail(json!({}))).await.0 });
+        calls.spawn(async move { client.call("tail_log", tail()).await.0 });
     }
     // It says nothing, for as long as it is there.
     let _silent = listener.accept().await.unwrap();
@@ -74,15 +56,15 @@ async fn reads_do_not_wait_for_a_ca_that_is_slow_while_their_certificate_is_good
     world.ca.life_s.store(LIFE_S, Ordering::SeqCst);
     let begun = Instant::now();
     let mut client = world.client(ALICE).await;
-    let (said, is_error) = client.call("tail_log", tail(json!({}))).await;
+    let (said, is_error) = client.call("tail_log", tail()).await;
     assert!(!is_error, "{said}");
     world.ca.slow_ms.store(60_000, Ordering::SeqCst);
     tokio::time::sleep((begun + Duration::from_secs(LIFE_S * 2 / 3)).saturating_duration_since(Instant::now())).await;
-    until("the renewal", || world.ca.renewed.load(Ordering::SeqCst) > 0).await;
+    until("the renewal", async || world.ca.renewed.load(Ordering::SeqCst) > 0).await;
     // The last five seconds of a certificate are not begun with.
     while begun.elapsed() < Duration::from_secs(LIFE_S - 7) {
         let asked = Instant::now();
-        let (said, is_error) = client.call("tail_log", tail(json!({}))).await;
+        let (said, is_error) = client.call("tail_log", tail()).await;
         assert!(!is_error, "{said}");
         assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
         // Below the rate of a target.
@@ -95,13 +77,16 @@ async fn a_change_that_the_ca_judges_takes_no_session_from_a_read() {
     let bounds = Bounds { channels: 1, ..BOUNDS };
     let world = World::with_seats(says(), Seats::new(bounds, CONNECTIONS)).await;
     let (mut one, mut two) = (world.client(ALICE).await, world.client(ALICE).await);
-    let (said, is_error) = one.call("tail_log", tail(json!({}))).await;
+    let (said, is_error) = one.call("tail_log", tail()).await;
     assert!(!is_error, "{said}");
     world.ca.slow_ms.store(3000, Ordering::SeqCst);
     let change = json!({ "action": "restart", "target": "web-1" });
     let change = tokio::spawn(async move { one.call("run_action", change).await });
-    until("the CA is asked", || !world.ca.authorized.lock().unwrap().is_empty()).await;
-    let (said, is_error) = two.call("tail_log", tail(json!({}))).await;
+    until("the CA is asked", async || {
+        !world.ca.authorized.lock().unwrap().is_empty()
+    })
+    .await;
+    let (said, is_error) = two.call("tail_log", tail()).await;
     assert!(!is_error, "{said}");
     assert!(!change.is_finished());
     let (said, is_error) = change.await.unwrap();
@@ -120,18 +105,18 @@ async fn a_task_whose_time_is_up_waits_for_its_change() {
     let mut client = world.client(ALICE).await;
     let change = json!({ "action": "restart", "target": "web-1", "reason": "why" });
     let change = tokio::spawn(async move { client.call("run_action", change).await });
-    until("it is sent", || !world.seen.requests.lock().unwrap().is_empty()).await;
+    until("it is sent", async || !world.seen.requests.lock().unwrap().is_empty()).await;
     LATE.store(true, Ordering::SeqCst);
     world.relay.sweep().await;
     let (said, is_error) = change.await.unwrap();
     assert!(!is_error, "{said}");
     assert_eq!(said["status"], "ok");
-    until("the end of the task", || {
+    until("the end of the task", async || {
         world.events().last().is_some_and(|event| event == "close")
     })
     .await;
     assert_eq!(world.events(), ["open", "request", "outcome", "close"]);
-    until("its session ends", || world.seen.open.load(Ordering::SeqCst) == 0).await;
+    until("its session ends", async || world.seen.open.load(Ordering::SeqCst) == 0).await;
 }
 
 #[tokio::test]
@@ -148,17 +133,18 @@ async fn a_ca_that_does_not_answer_is_asked_once_for_all_targets_of_a_task() {
 async fn a_task_that_is_closed_while_it_is_opened_elsewhere_is_open_nowhere() {
     let world = World::new(says()).await;
     let (mut one, mut two) = (world.client(ALICE).await, world.client(ALICE).await);
-    world.ca.slow_ms.store(1000, Ordering::SeqCst);
+    world.ca.slow_ms.store(2000, Ordering::SeqCst);
     let targets = json!({ "reason": "why", "targets": ["web-1", "web-2"] });
     let opening = tokio::spawn(async move { one.call("open_task", targets).await.0 });
-    until("the first target", || world.events() == ["open"]).await;
-    let (listed, _) = two.call("list_targets", json!({})).await;
-    let tasks = listed["targets"].as_array().unwrap().iter();
-    let task = tasks
-        .filter_map(|target| target["task_id"].as_str())
-        .next()
-        .unwrap()
-        .to_owned();
+    let mut task = String::new();
+    until("the first target", async || {
+        let (listed, _) = two.call("list_targets", json!({})).await;
+        let mut tasks = listed["targets"].as_array().unwrap().iter();
+        let found = tasks.find_map(|target| target["task_id"].as_str());
+        task = found.unwrap_or_default().to_owned();
+        found.is_some()
+    })
+    .await;
     let (closed, is_error) = two.call("close_task", json!({ "task_id": task })).await;
     assert!(!is_error, "{closed}");
     let opened = opening.await.unwrap();
@@ -175,19 +161,22 @@ async fn a_connection_ends_with_its_certificate_where_there_is_no_other() {
     let world = World::new(says()).await;
     world.ca.life_s.store(LIFE_S, Ordering::SeqCst);
     let mut client = world.client(ALICE).await;
-    let (said, is_error) = client.call("tail_log", tail(json!({}))).await;
+    let (said, is_error) = client.call("tail_log", tail()).await;
     assert!(!is_error, "{said}");
     let begun = Instant::now();
     world.ca.no_renewal.store(true, Ordering::SeqCst);
     assert_eq!(world.seen.open.load(Ordering::SeqCst), 1);
-    until("the end of its session", || world.seen.open.load(Ordering::SeqCst) == 0).await;
+    until("the end of its session", async || {
+        world.seen.open.load(Ordering::SeqCst) == 0
+    })
+    .await;
     // Not with the CA's no, which came at two thirds of its life: until its end it was good for what was under way.
     assert!(
         begun.elapsed() > Duration::from_secs(LIFE_S - 2),
         "{:?}",
         begun.elapsed()
     );
-    let (said, _) = client.call("tail_log", tail(json!({}))).await;
+    let (said, _) = client.call("tail_log", tail()).await;
     assert_eq!(
         (&said["code"], &said["refused_by"]),
         (&json!("policy_denied"), &json!("ca")),

@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use catalogue::{Catalogue, HostTrust, Inventory};
 use openssh::key::SigningKey;
@@ -35,6 +36,20 @@ pub(crate) struct World {
 
 pub(crate) fn key(seed: u8) -> SigningKey {
     SigningKey::from_seed(&Zeroizing::new([seed; 32])).unwrap()
+}
+
+/// The arguments of a `tail_log` that opens a task where there is none.
+pub(crate) fn tail() -> Value {
+    serde_json::json!({ "target": "web-1", "path": "/var/log/x.log", "reason": "why" })
+}
+
+/// Asks until it is so.
+pub(crate) async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(30);
+    while !so().await {
+        assert!(Instant::now() < end, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 /// How the inventory recognises the target's host.
