@@ -6,7 +6,7 @@ use harness::ALICE;
 
 use crate::calls;
 use crate::peers::{self, Ansible, Asyncssh, Connects};
-use crate::report::{Better, Report, Row};
+use crate::report::{Report, Row};
 use crate::sample::{Run, Side, alternate, alternate_all};
 use crate::site::{Site, WEB};
 
@@ -55,19 +55,9 @@ pub fn run(report: &mut Report) -> Result<()> {
         .map(|((peer, goal, ours), theirs)| (peer, goal, ours, theirs));
     // Twenty times as fast: what is asked of one action on many targets.
     let few = ansible.map(|[ours, theirs]| ("ansible, connecting", 0.05, ours.bare(), theirs));
-    for (peer, goal, ours, theirs) in rows.chain(few) {
-        report.add(Row {
-            name: NAME,
-            variant: "open a task, first tail of 20 KB",
-            peer: Some(peer),
-            unit: "ms",
-            ours,
-            theirs: Some(theirs),
-            goal,
-            better: Better::Less,
-        })?;
-    }
-    Ok(())
+    let variant = "open a task, first tail of 20 KB";
+    rows.chain(few)
+        .try_for_each(|(peer, goal, ours, theirs)| report.add(Row::beside(NAME, variant, (peer, goal), ours, theirs)))
 }
 
 /// Adds what the relay logged of its newest connection, and what is beside that: mint, first action, records, stdio.

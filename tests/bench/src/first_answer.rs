@@ -8,7 +8,7 @@ use harness::{ALICE, McpClient};
 
 use crate::calls;
 use crate::peers::{Acks, SshMcp};
-use crate::report::{Better, Report, Row};
+use crate::report::{Report, Row};
 use crate::sample::{Run, alternate};
 use crate::session::ms;
 use crate::site::Site;
@@ -45,14 +45,12 @@ pub fn run(report: &mut Report) -> Result<()> {
         Ok(Run::new(ms(begun), called.check()))
     };
     let [own, theirs] = alternate(WARM_UP, ROUNDS, [&mut own, &mut theirs])?;
-    report.add(Row {
-        name: NAME,
-        variant: "start, initialise, tail of 20 KB",
-        peer: Some("ssh-mcp, as installed"),
-        unit: "ms",
-        ours: own,
-        theirs: Some(theirs),
-        goal: 1.0 / 5.0,
-        better: Better::Less,
-    })
+    let variant = "start, initialise, tail of 20 KB";
+    report.add(Row::beside(
+        NAME,
+        variant,
+        ("ssh-mcp, as installed", 1.0 / 5.0),
+        own,
+        theirs,
+    ))
 }

@@ -6,7 +6,7 @@ use harness::{ALICE, McpClient};
 
 use crate::calls;
 use crate::peers::{Acks, Ansible, Connects, SshMcp};
-use crate::report::{Better, Report, Row};
+use crate::report::{Report, Row};
 use crate::sample::{Side, alternate, alternate_all};
 use crate::site::Site;
 
@@ -50,17 +50,7 @@ pub fn run(report: &mut Report) -> Result<()> {
         .map(|((peer, goal, _), theirs)| (peer, goal, own.clone(), theirs));
     // Twenty times as fast: what is asked of one action on many targets.
     let few = ansible.map(|[ours, theirs]| ("ansible, kept and pipelined", 0.05, ours, theirs));
-    for (peer, goal, ours, theirs) in rows.chain(few) {
-        report.add(Row {
-            name: NAME,
-            variant: "tail of 20 KB, task open",
-            peer: Some(peer),
-            unit: "ms",
-            ours,
-            theirs: Some(theirs),
-            goal,
-            better: Better::Less,
-        })?;
-    }
-    Ok(())
+    let variant = "tail of 20 KB, task open";
+    rows.chain(few)
+        .try_for_each(|(peer, goal, ours, theirs)| report.add(Row::beside(NAME, variant, (peer, goal), ours, theirs)))
 }

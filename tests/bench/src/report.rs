@@ -43,6 +43,27 @@ pub struct Row {
 }
 
 impl Row {
+    /// Times in ms beside a peer's: their ratio is to be at most the goal.
+    #[must_use]
+    pub fn beside(
+        name: &'static str,
+        variant: &'static str,
+        (peer, goal): (&'static str, f64),
+        ours: Samples,
+        theirs: Samples,
+    ) -> Row {
+        Row {
+            name,
+            variant,
+            peer: Some(peer),
+            unit: "ms",
+            ours,
+            theirs: Some(theirs),
+            goal,
+            better: Better::Less,
+        }
+    }
+
     /// The median of ours, divided by the median of theirs where there is a peer.
     #[must_use]
     pub fn value(&self) -> Option<f64> {

@@ -13,7 +13,7 @@ use tokio::runtime::Runtime;
 
 use crate::ours::{Ours, fresh};
 use crate::peers::{self, Asyncssh, Master};
-use crate::report::{Better, Report, Row};
+use crate::report::{Report, Row};
 use crate::sample::{End, Run, Side, alternate_all};
 use crate::session::{ENVIRONMENT, INSPECT, ended, ms, served};
 use crate::site::{FILE, LINES, Site, TAIL_BYTES, WEB};
@@ -66,16 +66,7 @@ pub fn run(report: &mut Report) -> Result<()> {
     let kept = all.next();
     let (bare, mut rows) = (own.bare(), Vec::new());
     let mut row = |variant, peer, ours, theirs, goal| {
-        rows.push(Row {
-            name: NAME,
-            variant,
-            peer: Some(peer),
-            unit: "ms",
-            ours,
-            theirs: Some(theirs),
-            goal,
-            better: Better::Less,
-        });
+        rows.push(Row::beside(NAME, variant, (peer, goal), ours, theirs));
     };
     let (usual, spawn) = ("tail of 20 KB by tail_log", "posix_spawn of tail");
     row(usual, spawn, own, floor.bare(), 1.75);

@@ -6,7 +6,7 @@ use anyhow::Result;
 use harness::{ALICE, Options};
 
 use crate::calls;
-use crate::report::{Better, Report, Row};
+use crate::report::{Report, Row};
 use crate::sample::alternate;
 use crate::site::Site;
 use crate::warm_action::shipped;
@@ -35,14 +35,6 @@ pub fn run(report: &mut Report) -> Result<()> {
     let mut change = || Ok(calls::run_action(&mut changes, ACTION)?.0);
     let mut read = || Ok(calls::tail_log(&mut reads)?.0);
     let [change, read] = alternate(WARM_UP, ROUNDS, [&mut change, &mut read])?;
-    report.add(Row {
-        name: NAME,
-        variant: "tail of 20 KB as a change, over MCP",
-        peer: Some("the same as a read"),
-        unit: "ms",
-        ours: change,
-        theirs: Some(read),
-        goal: 1.5,
-        better: Better::Less,
-    })
+    let variant = "tail of 20 KB as a change, over MCP";
+    report.add(Row::beside(NAME, variant, ("the same as a read", 1.5), change, read))
 }
