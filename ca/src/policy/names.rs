@@ -4,7 +4,7 @@
 //! compared with a risk. Here each is a fault: `forbid (…) when { resource.labels has enviroment }` would never forbid.
 //! What is written so that its shape hides what it reads (an attribute of an `if`, say) is left to the validator.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 
 use cedar_policy::{ActionConstraint, EntityUid, Policy};
@@ -98,8 +98,8 @@ where
     }
 }
 
-/// The arguments of the actions that the policy's scope leaves.
-fn arguments(policy: &Policy, world: &World<'_>) -> BTreeSet<String> {
+/// The arguments of the actions that the policy's scope leaves, each with the texts that it can have where they are few.
+fn arguments(policy: &Policy, world: &World<'_>) -> BTreeMap<String, Option<BTreeSet<String>>> {
     let scope: Option<BTreeSet<String>> = match policy.action_constraint() {
         ActionConstraint::Any => None,
         ActionConstraint::Eq(one) => Some([one.id().unescaped().to_owned()].into()),
@@ -107,14 +107,25 @@ fn arguments(policy: &Policy, world: &World<'_>) -> BTreeSet<String> {
     };
     let within = |name: &str| scope.as_ref().is_none_or(|scope| scope.contains(name));
     let entries = world.catalogue.iter().filter(|(name, _)| within(name.as_str()));
-    entries
-        .flat_map(|(_, entry)| entry.manifest().schema().properties().keys().cloned())
-        .collect()
+    let mut arguments: BTreeMap<String, Option<BTreeSet<String>>> = BTreeMap::new();
+    for (name, property) in entries.flat_map(|(_, entry)| entry.manifest().schema().properties()) {
+        let texts: Option<BTreeSet<String>> = property
+            .choices()
+            .map(|values| values.iter().filter_map(Value::as_str).map(str::to_owned).collect());
+        arguments
+            .entry(name.clone())
+            .and_modify(|known| match (known.as_mut(), &texts) {
+                (Some(known), Some(more)) => known.extend(more.iter().cloned()),
+                _ => *known = None,
+            })
+            .or_insert(texts);
+    }
+    arguments
 }
 
 struct Walk<'a> {
     world: &'a World<'a>,
-    args: BTreeSet<String>,
+    args: BTreeMap<String, Option<BTreeSet<String>>>,
     found: Vec<Stray>,
 }
 
@@ -177,8 +188,8 @@ impl Walk<'_> {
             ["context", name, ..] if !CONTEXT.contains(name) => {
                 unknown("context", name, &CONTEXT.map(str::to_owned), "correct it")
             }
-            ["context", "args", name, ..] if !self.args.contains(*name) => {
-                let known: Vec<String> = self.args.iter().cloned().collect();
+            ["context", "args", name, ..] if !self.args.contains_key(*name) => {
+                let known: Vec<String> = self.args.keys().cloned().collect();
                 unknown(
                     "no action of this policy, of its arguments,",
                     name,
@@ -211,6 +222,10 @@ impl Walk<'_> {
                 self.found.extend(stray);
                 return;
             }
+            ["context", "args", name] => {
+                self.found.extend(self.never_sent(name, text));
+                return;
+            }
             _ => return,
         };
         if !known.contains(&text) {
@@ -220,6 +235,20 @@ impl Walk<'_> {
                 next: format!("write one of {}", known.join(", ")),
             });
         }
+    }
+}
+
+impl Walk<'_> {
+    /// A text that no request has there: its manifest has others. Catalogues change more often than policies, so that this is
+    /// for the owner to look at.
+    fn never_sent(&self, argument: &str, text: &str) -> Option<Stray> {
+        let known = self.args.get(argument)?.as_ref()?;
+        let shown: Vec<String> = known.iter().take(8).map(|known| format!("\"{known}\"")).collect();
+        (!known.contains(text)).then(|| Stray {
+            weight: Weight::Note,
+            what: format!("no action of this policy takes \"{text}\" as `{argument}`"),
+            next: format!("write one of {}", shown.join(", ")),
+        })
     }
 }
 

@@ -29,6 +29,7 @@ required = ["path", "tags", "file"]
 properties.path = { type = "string", maxLength = 100 }
 properties.lines = { type = "integer", minimum = 1, maximum = 5000, default = 50 }
 properties.follow = { type = "boolean", default = false }
+properties.size = { type = "string", enum = ["small", "large"], default = "small" }
 properties.note = { type = "string", maxLength = 100 }
 properties.tags = { type = "array", items = { type = "string", maxLength = 10 }, maxItems = 5 }
 properties.file = { type = "string", maxLength = 100 }
@@ -140,7 +141,7 @@ fn deny(by: &[&str]) -> Result<Verdict, PolicyError> {
 
 fn wide_args() -> Value {
     json!({
-        "path": "/var/log/x", "lines": 5, "follow": false, "tags": ["a", "b"],
+        "path": "/var/log/x", "lines": 5, "follow": false, "size": "small", "tags": ["a", "b"],
         "file": {"path": "/srv/files/x", "sha256": "00"},
     })
 }

@@ -1,5 +1,9 @@
 //! What is shipped for the CA says what the CA does.
 
+use ca::review;
+
+use crate::room::{Room, SHIPPED_POLICY, file};
+
 const UNIT: &str = include_str!("../../../deploy/ca/writ-ca.service");
 const README: &str = include_str!("../../../deploy/ca/README.md");
 const RELAY: &str = include_str!("../../../deploy/relay/README.md");
@@ -76,4 +80,30 @@ fn the_steps_for_one_machine_and_those_for_services_are_the_same() {
         assert!(README.contains(made) || RELAY.contains(made), "{made}");
         assert!(HOST.contains(folder), "{folder}");
     }
+}
+
+/// REQ-CARPC-28
+#[test]
+fn the_shipped_policy_decides_what_its_tests_say_and_has_nothing_to_look_at() {
+    let mut room = Room::new();
+    // As it is installed: no target is enrolled yet.
+    std::fs::remove_file(&room.config.inventory).unwrap();
+    let shipped = ca::config::Config::parse(include_str!("../../../deploy/ca/ca.toml")).unwrap();
+    (room.config.relays, room.config.labels) = (shipped.relays, shipped.labels);
+    let tests = room.dir.path().join("policy.test.toml");
+    file(&tests, include_str!("../../../deploy/ca/policy.test.toml"));
+    let tested = review::test(&room.config, &tests, None).unwrap();
+    assert_eq!(tested.failed, None, "{}", tested.text);
+    println!("{}", tested.text);
+    let checked = review::check(&room.config, None).unwrap();
+    assert_eq!(checked.failed, None, "{}", checked.text);
+
+    // Its example is one: without the slashes it is a policy.
+    let (_, example) = SHIPPED_POLICY.split_once("// For example: ").unwrap();
+    let example = example.lines().skip(2).map(|line| line.trim_start_matches("// "));
+    let example = example.collect::<Vec<_>>().join("\n");
+    file(&room.config.policy, &format!("{SHIPPED_POLICY}\n{example}"));
+    let checked = review::check(&room.config, None).unwrap();
+    assert_eq!(checked.failed, None, "{}", checked.text);
+    assert!(checked.text.contains("2 policies"), "{}", checked.text);
 }

@@ -21,7 +21,14 @@ fn what_is_most_likely_not_meant_is_found() {
         ("@id(\"x\") permit(principal, action, resource);".into(), "it allows everybody everything everywhere"),
         ("@id(\"x\") permit(principal in Group::\"persons\", action, resource is Target) when { true };".into(), "it allows everybody"),
         ("@id(\"x\") permit(principal is Person, action, resource) unless { !(context has risk) };".into(), "it allows everybody"),
-        ("@id(\"x\") permit(principal, action in [Action::\"tail_log\", Action::\"read_file\", Action::\"check_health\", Action::\"wide\"], resource);".into(), "it allows everybody"),
+        (
+            "@id(\"x\") forbid(principal, action, resource) when { context.args has encoding && context.args.encoding == \"b\u{430}se64\" };".into(),
+            "no action of this policy takes \"b\\u{430}se64\" as `encoding`; write one of \"base64\", \"text\"",
+        ),
+        (
+            "@id(\"x\") forbid(principal, action == Action::\"wide\", resource) when { [false].contains(context.args.follow) || [\"b\"].contains(context.args.size) };".into(),
+            "no action of this policy takes \"b\" as `size`; write one of \"large\", \"small\"",
+        ),
         (scoped("context.args.lines * 9223372036854775807 == 1"), "`*` can go beyond 64 bits"),
         (scoped("-context.args.lines - 9223372036854775807 == 1"), "`-` can go beyond 64 bits"),
         (scoped("Target::\"web-1\".labels has env"), "\"web-1\" is looked at"),
@@ -41,6 +48,10 @@ fn what_is_most_likely_not_meant_is_found() {
         scoped("context.time.offset(duration(\"2h\")).toTime() > duration(\"22h\") || context.weekday > 5"),
         "@id(\"x\") permit(principal, action, resource) when { resource.labels has env };".to_owned(),
         "@id(\"x\") forbid(principal, action, resource);".to_owned(),
+        // All of them, and each was meant.
+        "@id(\"x\") permit(principal, action in [Action::\"tail_log\", Action::\"read_file\", Action::\"check_health\", Action::\"wide\"], resource);".to_owned(),
+        scoped("context.args.path == \"/var/log/x\""),
+        "@id(\"x\") forbid(principal, action == Action::\"wide\", resource) when { context.args.size == \"small\" || context.args.follow == true };".to_owned(),
         "@id(\"x\") permit(principal, action, resource == Target::\"web-1\");".to_owned(),
         "@id(\"x\") @description(\"why\") permit(principal == Person::\"alice\", action, resource);".to_owned(),
     ] {
