@@ -453,7 +453,7 @@ mod tests {
         assert_eq!(blocks, ["127.0.0.0/8", "::1/128"]);
     }
 
-    /// REQ-CARPC-23
+    /// REQ-CARPC-22
     #[test]
     fn quotas_and_labels_are_read_with_their_bounds() {
         let config = Config::parse(GOOD).unwrap();

@@ -324,7 +324,7 @@ mod tests {
         assert!(issued.is_empty());
     }
 
-    /// REQ-CARPC-22
+    /// REQ-POLICY-1
     #[test]
     fn what_came_before_is_counted_for_the_task_and_for_the_person() {
         let mut issued = Issued::default();

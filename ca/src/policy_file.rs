@@ -170,7 +170,7 @@ mod tests {
         [watched.look(), watched.look()]
     }
 
-    /// REQ-CARPC-26
+    /// REQ-POLICY-6
     #[test]
     fn a_file_is_taken_at_the_second_look_that_finds_it_the_same() {
         let dir = tempfile::tempdir().unwrap();
@@ -208,7 +208,7 @@ mod tests {
         );
     }
 
-    /// REQ-CARPC-26
+    /// REQ-POLICY-6
     #[test]
     fn what_cannot_be_used_is_told_once() {
         let dir = tempfile::tempdir().unwrap();

@@ -106,7 +106,7 @@ mod tests {
         (0..most).take_while(|_| take().is_ok()).count()
     }
 
-    /// REQ-CARPC-23
+    /// REQ-CARPC-22
     #[test]
     fn quota_exceeded_is_said_with_its_end_and_comes_back_evenly() {
         let mut quotas = Quotas::default();
@@ -125,7 +125,7 @@ mod tests {
         );
     }
 
-    /// REQ-CARPC-23
+    /// REQ-CARPC-22
     #[test]
     fn quota_of_one_person_or_relay_is_not_anothers() {
         let mut quotas = Quotas::default();

@@ -195,7 +195,7 @@ fn an_error_in_one_policy_is_an_error_although_another_permits() {
     }
 }
 
-/// REQ-CARPC-8, REQ-GRANT-4
+/// REQ-CARPC-8, REQ-GRANT-4, REQ-POLICY-5
 #[test]
 fn any_way_to_see_the_arguments_is_a_mention() {
     for condition in [
@@ -294,7 +294,7 @@ fn a_policy_without_an_action_in_its_scope_is_about_every_action() {
     assert!(!policy(text).is_about_arguments_of(&"read_file".parse().unwrap()));
 }
 
-/// REQ-CARPC-22
+/// REQ-POLICY-1
 #[test]
 fn time_age_and_counts_are_seen() {
     let verdict = |condition: &str| {
@@ -329,7 +329,7 @@ fn time_age_and_counts_are_seen() {
     }
 }
 
-/// REQ-CARPC-19
+/// REQ-CARPC-19, REQ-POLICY-4
 #[test]
 fn the_most_approvals_of_the_deciding_permits_count() {
     let approvals = |text: &str| match judge(text, &Asked::default()) {
@@ -352,7 +352,7 @@ fn the_most_approvals_of_the_deciding_permits_count() {
     assert_eq!(approvals(&[two, forbid].concat()), None);
 }
 
-/// REQ-CARPC-25
+/// REQ-POLICY-3
 #[test]
 fn labels_that_change_never_make_a_policy_fail_that_is_in_force() {
     let text = "@id(\"prod\") permit(principal, action, resource) when { resource.labels has env && resource.labels.env == \"prod\" && resource.labels has \"a.b/c\" };";

@@ -351,7 +351,7 @@ fn an_empty_policy_starts_and_says_so_loudly() {
     assert!(String::from_utf8_lossy(&said.stderr).contains("EVERYTHING IS DENIED"));
 }
 
-/// REQ-CARPC-27
+/// REQ-POLICY-7
 #[test]
 fn policy_check_says_what_to_look_at_and_exits_by_it() {
     if !as_ordinary_user("binary::policy_check_says_what_to_look_at_and_exits_by_it") {
@@ -402,7 +402,7 @@ fn policy_check_says_what_to_look_at_and_exits_by_it() {
     assert!(site.refused(&["policy", "check"], "").contains("chmod go-w"));
 }
 
-/// REQ-CARPC-28
+/// REQ-POLICY-8
 #[test]
 fn policy_test_compares_decisions_and_exits_by_them() {
     if !as_ordinary_user("binary::policy_test_compares_decisions_and_exits_by_them") {
@@ -496,7 +496,7 @@ fn policy_test_compares_decisions_and_exits_by_them() {
     }
 }
 
-/// REQ-CARPC-24
+/// REQ-POLICY-2
 #[test]
 fn policy_schema_prints_what_there_is() {
     if !as_ordinary_user("binary::policy_schema_prints_what_there_is") {

@@ -3,6 +3,7 @@
 use ca::review;
 
 use crate::room::{Room, SHIPPED_POLICY, file};
+use crate::stand::DROP;
 
 const UNIT: &str = include_str!("../../../deploy/ca/writ-ca.service");
 const README: &str = include_str!("../../../deploy/ca/README.md");
@@ -82,7 +83,7 @@ fn the_steps_for_one_machine_and_those_for_services_are_the_same() {
     }
 }
 
-/// REQ-CARPC-28
+/// REQ-POLICY-8
 #[test]
 fn the_shipped_policy_decides_what_its_tests_say_and_has_nothing_to_look_at() {
     let mut room = Room::new();
@@ -106,4 +107,25 @@ fn the_shipped_policy_decides_what_its_tests_say_and_has_nothing_to_look_at() {
     let checked = review::check(&room.config, None).unwrap();
     assert_eq!(checked.failed, None, "{}", checked.text);
     assert!(checked.text.contains("2 policies"), "{}", checked.text);
+}
+
+/// REQ-POLICY-8
+#[test]
+fn the_examples_of_the_spec_are_a_policy_and_its_test() {
+    const SPEC: &str = include_str!("../../../docs/spec/policy.md");
+    let block = |kind: &str| {
+        let (_, rest) = SPEC.split_once(&format!("```{kind}\n")).unwrap();
+        rest.split_once("```").unwrap().0
+    };
+    let room = Room::with_policy(block("cedar"));
+    file(&room.config.catalogue_dir.join("drop_table.toml"), DROP);
+    let tests = room.dir.path().join("tests.toml");
+    file(&tests, block("toml"));
+    for reviewed in [
+        review::check(&room.config, None),
+        review::test(&room.config, &tests, None),
+    ] {
+        let reviewed = reviewed.unwrap();
+        assert_eq!(reviewed.failed, None, "{}", reviewed.text);
+    }
 }

@@ -61,7 +61,7 @@ async fn the_grant_demands_the_most_approvals_of_deciding_permits_and_manifest()
     }
 }
 
-/// REQ-CARPC-8, REQ-CARPC-19
+/// REQ-CARPC-8, REQ-CARPC-19, REQ-POLICY-5
 #[tokio::test(flavor = "multi_thread")]
 async fn a_read_that_wants_approvals_is_in_no_task() {
     let stand = Stand::with_policy(&format!(
@@ -79,7 +79,7 @@ async fn a_read_that_wants_approvals_is_in_no_task() {
     stand.stop().await;
 }
 
-/// REQ-CARPC-22
+/// REQ-POLICY-1
 #[tokio::test(flavor = "multi_thread")]
 async fn counts_end_a_task_that_asks_too_often_also_after_a_restart() {
     let stand = Stand::with_policy(&format!(
@@ -109,7 +109,7 @@ async fn counts_end_a_task_that_asks_too_often_also_after_a_restart() {
     stand.stop().await;
 }
 
-/// REQ-CARPC-22
+/// REQ-POLICY-1
 #[tokio::test(flavor = "multi_thread")]
 async fn targets_age_time_and_weekday_are_judged_at_each_renewal() {
     for (condition, seconds) in [
@@ -145,7 +145,7 @@ async fn targets_age_time_and_weekday_are_judged_at_each_renewal() {
     }
 }
 
-/// REQ-CARPC-22
+/// REQ-POLICY-1
 #[tokio::test(flavor = "multi_thread")]
 async fn showing_and_doing_are_told_apart() {
     let only_shown = "@id(\"reads\") permit(principal, action == Action::\"tail_log\", resource);

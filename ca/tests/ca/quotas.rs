@@ -14,7 +14,7 @@ fn refusals(running: &Running) -> Vec<Record> {
     records.filter(|record| record.draft.event == Event::Refused).collect()
 }
 
-/// REQ-CARPC-23
+/// REQ-CARPC-22
 #[tokio::test(flavor = "multi_thread")]
 async fn quota_exceeded_by_a_relay_is_refused_until_there_is_room_again() {
     let mut room = Room::new();
@@ -55,7 +55,7 @@ async fn quota_exceeded_by_a_relay_is_refused_until_there_is_room_again() {
     running.stop().await;
 }
 
-/// REQ-CARPC-23
+/// REQ-CARPC-22
 #[tokio::test(flavor = "multi_thread")]
 async fn quota_exceeded_by_a_person_is_said_of_requests_too() {
     let stand = Stand::new()
@@ -73,7 +73,7 @@ async fn quota_exceeded_by_a_person_is_said_of_requests_too() {
     stand.stop().await;
 }
 
-/// REQ-RECORD-20, REQ-CARPC-23
+/// REQ-RECORD-20, REQ-CARPC-22
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_over_the_quota_is_one_record_a_minute() {
     let mut room = Room::new();
@@ -140,7 +140,7 @@ async fn a_flood_of_refusals_is_counted_when_there_are_too_many() {
     assert_eq!(alone as u64 + counted, flood, "none is lost");
 }
 
-/// REQ-CARPC-23
+/// REQ-CARPC-22
 #[tokio::test(flavor = "multi_thread")]
 async fn one_relays_flood_leaves_the_others_their_quota() {
     let mut room = Room::new();

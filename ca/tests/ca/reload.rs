@@ -50,7 +50,7 @@ fn changes(running: &Running) -> Vec<Record> {
 const NO_ALICE: &str = "@id(\"all\") permit(principal, action, resource);
     @id(\"no-alice\") forbid(principal == Person::\"alice\", action, resource);";
 
-/// REQ-CARPC-26
+/// REQ-POLICY-6
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_policy_comes_into_force_without_a_restart_and_is_recorded_before() {
     let room = Room::new();
@@ -90,7 +90,7 @@ async fn a_new_policy_comes_into_force_without_a_restart_and_is_recorded_before(
     running.stop().await;
 }
 
-/// REQ-CARPC-26
+/// REQ-POLICY-6
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broken_new_policy_leaves_the_old_one_in_force_loudly() {
     let room = Room::new();
@@ -164,7 +164,7 @@ async fn a_broken_new_policy_leaves_the_old_one_in_force_loudly() {
     running.stop().await;
 }
 
-/// REQ-CARPC-26
+/// REQ-POLICY-6
 #[tokio::test(flavor = "multi_thread")]
 async fn no_certificate_is_judged_by_one_policy_and_recorded_under_another() {
     let text = |id: &str| format!("@id(\"{id}\") permit(principal, action, resource);");
@@ -223,7 +223,7 @@ async fn no_certificate_is_judged_by_one_policy_and_recorded_under_another() {
     running.stop().await;
 }
 
-/// REQ-CARPC-25
+/// REQ-POLICY-3
 #[tokio::test(flavor = "multi_thread")]
 async fn labels_that_go_change_decisions_and_never_break_the_policy_in_force() {
     let text = "@id(\"demo\") permit(principal, action, resource) when { resource.labels has env && resource.labels.env == \"demo\" };";
@@ -250,7 +250,7 @@ async fn labels_that_go_change_decisions_and_never_break_the_policy_in_force() {
     load(&room).unwrap();
 }
 
-/// REQ-CARPC-25
+/// REQ-POLICY-3
 #[tokio::test(flavor = "multi_thread")]
 async fn a_label_that_comes_lets_a_policy_in_that_was_refused() {
     let room = Room::new();

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// REQ-CARPC-27
+/// REQ-POLICY-7
 #[test]
 fn what_is_most_likely_not_meant_is_found() {
     let found = |text: &str| {
@@ -59,7 +59,7 @@ fn what_is_most_likely_not_meant_is_found() {
     }
 }
 
-/// REQ-CARPC-24
+/// REQ-POLICY-2
 #[test]
 fn the_schema_says_what_there_is() {
     let text = schema::text(&world()).unwrap();

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Everything that a policy can get wrong in a way that is seen when it is read. REQ-CARPC-24
+/// Everything that a policy can get wrong in a way that is seen when it is read. REQ-POLICY-2
 #[test]
 fn a_policy_that_does_not_fit_is_refused_when_it_is_read() {
     let permit = |condition: &str| format!("permit(principal, action, resource) when {{ {condition} }};");
