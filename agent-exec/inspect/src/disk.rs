@@ -47,13 +47,17 @@ fn look(path: &str) -> rustix::io::Result<StatVfs> {
 }
 
 /// Rounded down. Blocks kept back for root count neither as free nor as part of the whole.
-fn free_percent(blocks: u64, free: u64, available: u64) -> u64 {
-    let used = u128::from(blocks.saturating_sub(free));
-    let available = u128::from(available);
-    match used + available {
-        // Pseudo file systems have no blocks at all: nothing can fill up.
-        0 => 100,
-        whole => u64::try_from(available * 100 / whole).unwrap_or(100),
+fn free_percent(blocks: u64, free: u64, mut available: u64) -> u64 {
+    let mut used = blocks.saturating_sub(free);
+    loop {
+        let whole = used.checked_add(available);
+        match whole.zip(available.checked_mul(100)) {
+            // Pseudo file systems have no blocks at all: nothing can fill up.
+            Some((0, _)) => return 100,
+            Some((whole, hundredfold)) => return hundredfold / whole,
+            // More than any disk has: halves have the same ratio.
+            None => (used, available) = (used / 2, available / 2),
+        }
     }
 }
 
@@ -67,6 +71,8 @@ mod tests {
         assert_eq!(free_percent(1000, 0, 0), 0);
         assert_eq!(free_percent(0, 0, 0), 100);
         assert_eq!(free_percent(u64::MAX, u64::MAX, u64::MAX), 100);
+        assert_eq!(free_percent(u64::MAX, 0, u64::MAX), 50);
+        assert_eq!(free_percent(u64::MAX / 8 * 7, 0, u64::MAX / 8), 12);
     }
 
     #[test]

@@ -19,21 +19,38 @@ use writ_inspect::{BLOCK, Host, answer};
 #[cfg(not(panic = "abort"))]
 compile_error!("without a C library there is nothing that unwinds: build with the profile agent");
 
-/// The library's memory. It is part of no file: a page of it exists once it is touched.
-static mut MEMORY: [u8; BLOCK] = [0; BLOCK];
-
-/// Where the kernel starts the program: the stack, aligned to 16 bytes, begins with the number of arguments.
+/// Where the kernel starts the program: the stack, aligned to 16 bytes, begins with the number of arguments. Below it is
+/// room for what the library wants, and below that for everything else. Pages of it exist once they are touched.
 #[unsafe(no_mangle)]
 #[unsafe(naked)]
 unsafe extern "C" fn _start() -> ! {
     #[cfg(target_arch = "x86_64")]
-    naked_asm!("xor ebp, ebp", "mov rdi, rsp", "call {begin}", "ud2", begin = sym begin);
+    naked_asm!(
+        "xor ebp, ebp",
+        "mov rdi, rsp",
+        "sub rsp, {block}",
+        "mov rsi, rsp",
+        "call {begin}",
+        "ud2",
+        block = const BLOCK,
+        begin = sym begin,
+    );
     #[cfg(target_arch = "aarch64")]
-    naked_asm!("mov x29, xzr", "mov x30, xzr", "mov x0, sp", "bl {begin}", "brk #1", begin = sym begin);
+    naked_asm!(
+        "mov x29, xzr",
+        "mov x30, xzr",
+        "mov x0, sp",
+        "sub sp, sp, {block}",
+        "mov x1, sp",
+        "bl {begin}",
+        "brk #1",
+        block = const BLOCK,
+        begin = sym begin,
+    );
 }
 
-/// Runs the program. Called once, by `_start`, with the stack as it was found.
-unsafe extern "C" fn begin(stack: *const *const c_char) -> ! {
+/// Runs the program. Called once, by `_start`, with the stack as it was found and memory that nobody else has.
+unsafe extern "C" fn begin(stack: *const *const c_char, memory: *mut [u8; BLOCK]) -> ! {
     ignore_broken_pipes();
     // SAFETY: `stack` is the number of arguments, then a pointer to each, then null, and stays until the process ends.
     let args = unsafe { core::slice::from_raw_parts(stack.add(1), stack.cast::<usize>().read()) };
@@ -42,9 +59,8 @@ unsafe extern "C" fn begin(stack: *const *const c_char) -> ! {
     // SAFETY: nothing here closes 0, 1 or 2. Where whoever started the program left one closed, its use is an error of the
     // system's, and what is opened instead is closed again before anything is told.
     let [stdin, stdout, stderr] = unsafe { [0, 1, 2].map(|fd| BorrowedFd::borrow_raw(fd)) };
-    // SAFETY: the only mention of it, in a function that runs once.
-    #[expect(static_mut_refs, reason = "there is one reference")]
-    let memory = unsafe { &mut MEMORY };
+    // SAFETY: the part of the stack that `_start` left free, and that nothing was in before: the kernel's pages are zeros.
+    let memory = unsafe { &mut *memory };
     let mut host = Host {
         stdin,
         stdout,
