@@ -24,8 +24,11 @@ pub const RELAY_CALLS_PER_MINUTE: u64 = 12_000;
 /// Calls a minute of each person of a relay for which nothing is said.
 pub const PERSON_CALLS_PER_MINUTE: u64 = 3_000;
 
-/// The most calls a minute that can be allowed.
-const MOST_CALLS_PER_MINUTE: u64 = 1_000_000;
+/// Refusals a minute that are recorded one by one, of a relay for which nothing is said.
+pub const REFUSALS_PER_MINUTE: u64 = 300;
+
+/// The most of anything a minute that can be allowed.
+const MOST_PER_MINUTE: u64 = 1_000_000;
 
 /// Where the configuration is when no `--config` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/writ/ca.toml";
@@ -72,6 +75,8 @@ pub struct Relay {
     pub calls_per_minute: u64,
     /// The same for each of its persons.
     pub person_calls_per_minute: u64,
+    /// Refusals that are recorded one by one in a minute; beyond, they are counted.
+    pub refusals_per_minute: u64,
 }
 
 /// The key of a label, as inventories have them.
@@ -388,9 +393,10 @@ impl Section {
         let persons = self.list::<PersonName>("persons").into_iter().collect();
         let targets = self.targets();
         let source_addresses = self.list::<Cidr>("source_addresses");
-        let mut calls = |key, default| self.number(key, "calls", default, 1..=MOST_CALLS_PER_MINUTE);
-        let calls_per_minute = calls("calls_per_minute", RELAY_CALLS_PER_MINUTE);
-        let person_calls_per_minute = calls("person_calls_per_minute", PERSON_CALLS_PER_MINUTE);
+        let mut rate = |key, unit, default| self.number(key, unit, default, 1..=MOST_PER_MINUTE);
+        let calls_per_minute = rate("calls_per_minute", "calls", RELAY_CALLS_PER_MINUTE);
+        let person_calls_per_minute = rate("person_calls_per_minute", "calls", PERSON_CALLS_PER_MINUTE);
+        let refusals_per_minute = rate("refusals_per_minute", "refusals", REFUSALS_PER_MINUTE);
         Some(Relay {
             name: name?,
             uid: uid?,
@@ -399,6 +405,7 @@ impl Section {
             source_addresses,
             calls_per_minute: calls_per_minute?,
             person_calls_per_minute: person_calls_per_minute?,
+            refusals_per_minute: refusals_per_minute?,
         })
     }
 
@@ -459,6 +466,7 @@ mod tests {
         let config = Config::parse(GOOD).unwrap();
         let relay = &config.relays[0];
         assert_eq!((relay.calls_per_minute, relay.person_calls_per_minute), (12_000, 3_000));
+        assert_eq!(relay.refusals_per_minute, 300);
         let said = format!("labels = [\"env\", \"a.b/c\"]\n{GOOD}calls_per_minute = 7\nperson_calls_per_minute = 1\n");
         let config = Config::parse(&said).unwrap();
         assert_eq!(

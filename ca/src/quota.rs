@@ -99,6 +99,7 @@ mod tests {
             source_addresses: Vec::new(),
             calls_per_minute,
             person_calls_per_minute,
+            refusals_per_minute: 1,
         }
     }
 

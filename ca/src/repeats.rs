@@ -2,16 +2,13 @@
 //! the CA's no.
 //!
 //! What is refused because there is too much of it is counted from the second on. Every other refusal is recorded by itself, as
-//! long as a relay has no more than [`ALONE`] of them in a minute. The counts are in memory only: a CA that is killed loses
+//! long as a relay has no more of them in a minute than its configuration says. The counts are in memory only: a CA that is killed loses
 //! those of its last minute.
 
 use std::collections::BTreeMap;
 
 use wire::Code;
 use wire::ids::{PersonName, RelayName};
-
-/// Refusals of one relay that are recorded one by one in a minute.
-pub const ALONE: u32 = 300;
 
 /// Shortest time between two records of what is counted, in seconds.
 const EVERY_S: u64 = 60;
@@ -23,7 +20,7 @@ pub type Kind = (RelayName, Option<PersonName>, Code);
 #[derive(Debug, Default)]
 pub struct Repeats {
     counts: BTreeMap<Kind, Count>,
-    alone: BTreeMap<RelayName, (u64, u32)>,
+    alone: BTreeMap<RelayName, (u64, u64)>,
 }
 
 #[derive(Debug, Default)]
@@ -59,10 +56,10 @@ pub struct Due {
 }
 
 impl Repeats {
-    /// Takes note of a refusal.
+    /// Takes note of a refusal of a relay that has so many recorded one by one in a minute.
     #[must_use]
-    pub fn note(&mut self, kind: Kind, message: &str, now: u64) -> Note {
-        if kind.2 != Code::RateLimited && self.is_alone(&kind.0, now) {
+    pub fn note(&mut self, kind: Kind, alone: u64, message: &str, now: u64) -> Note {
+        if kind.2 != Code::RateLimited && self.is_alone(&kind.0, alone, now) {
             return Note::Alone;
         }
         let count = self.counts.entry(kind).or_default();
@@ -99,13 +96,13 @@ impl Repeats {
     }
 
     /// Whether the relay has room for another record of its own in this minute.
-    fn is_alone(&mut self, relay: &RelayName, now: u64) -> bool {
+    fn is_alone(&mut self, relay: &RelayName, most: u64, now: u64) -> bool {
         let (since, count) = self.alone.entry(relay.clone()).or_insert((now, 0));
         if now.abs_diff(*since) >= EVERY_S {
             (*since, *count) = (now, 0);
         }
         *count = count.saturating_add(1);
-        *count <= ALONE
+        *count <= most
     }
 }
 
@@ -136,7 +133,7 @@ mod tests {
         let mut counts = Vec::new();
         for second in 0..=120 {
             for _ in 0..10 {
-                match repeats.note(limited.clone(), "no", 1000 + second) {
+                match repeats.note(limited.clone(), 300, "no", 1000 + second) {
                     Note::Counted(count) => counts.push(count),
                     Note::Later => {}
                     Note::Alone => panic!("counted from the first on"),
@@ -156,18 +153,18 @@ mod tests {
     fn other_refusals_are_recorded_one_by_one_until_a_relay_has_too_many() {
         let mut repeats = Repeats::default();
         let denied = kind("relay-1", None, Code::PolicyDenied);
-        let alone = (0..10_000).filter(|_| repeats.note(denied.clone(), "no", 1000) == Note::Alone);
-        assert_eq!(alone.count(), ALONE as usize);
+        let alone = (0..10_000).filter(|_| repeats.note(denied.clone(), 300, "no", 1000) == Note::Alone);
+        assert_eq!(alone.count(), 300);
         let due = repeats.due(1000, true);
         assert_eq!(
             (due.len(), due[0].count),
-            (1, 10_000 - u64::from(ALONE) - 1),
+            (1, 10_000 - 300 - 1),
             "one of them was recorded at once"
         );
         assert_eq!(
-            repeats.note(kind("relay-2", None, Code::PolicyDenied), "no", 1000),
+            repeats.note(kind("relay-2", None, Code::PolicyDenied), 300, "no", 1000),
             Note::Alone
         );
-        assert_eq!(repeats.note(denied, "no", 1060), Note::Alone, "the next minute");
+        assert_eq!(repeats.note(denied, 300, "no", 1060), Note::Alone, "the next minute");
     }
 }

@@ -77,9 +77,7 @@ impl Authority {
                 ));
             }
         };
-        for finding in policy.findings(&world) {
-            warn!("{}: {finding}", watch.file.path().display());
-        }
+        let findings = policy.findings(&world);
         let mut books = self.books();
         let old = books.policy.digest().clone();
         if *policy.digest() == old && books.policy_fault.is_none() {
@@ -88,6 +86,9 @@ impl Authority {
         let message = format!("policy {} comes into force after {old}", policy.digest());
         self.records.policy(Decision::Allow, &message)?;
         info!(policy = %policy.digest(), %old, "another policy is in force");
+        for finding in findings {
+            warn!("{}: {finding}", watch.file.path().display());
+        }
         books.policy = Arc::new(policy);
         books.policy_fault = None;
         Ok(())

@@ -27,7 +27,8 @@ impl Authority {
         let person = sketch.requester.as_ref().map(|requester| requester.person.clone());
         let person = person.filter(|person| peer.relay.persons.contains(person));
         let kind: Kind = (peer.relay.name.clone(), person, error.code());
-        let note = self.repeats().note(kind.clone(), &why, (self.clock)());
+        let alone = peer.relay.refusals_per_minute;
+        let note = self.repeats().note(kind.clone(), alone, &why, (self.clock)());
         let count = match note {
             Note::Later => return Refused::of(&error),
             Note::Alone => None,

@@ -118,6 +118,7 @@ impl Room {
             source_addresses: vec!["127.0.0.0/8".parse().unwrap(), "10.1.2.3".parse().unwrap()],
             calls_per_minute: 1_000_000,
             person_calls_per_minute: 1_000_000,
+            refusals_per_minute: 1_000_000,
         };
         let mine = Targets::Only(["web-1", "web-2", "gone"].map(|name| name.parse().unwrap()).into());
         let config = Config {

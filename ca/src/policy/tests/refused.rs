@@ -46,7 +46,7 @@ fn a_policy_that_does_not_fit_is_refused_when_it_is_read() {
         (
             "an unknown action in a list",
             scope("principal, action in [Action::\"tail_log\", Action::\"x\"], resource"),
-            "the CA's catalogue has check_health, read_file, tail_log, wide",
+            "the CA's catalogue has check_health, ",
         ),
         (
             "an unknown action in a condition",
