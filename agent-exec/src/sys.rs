@@ -8,6 +8,7 @@ use std::ffi::{CString, c_char, c_int, c_void};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::OnceLock;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -227,6 +228,7 @@ pub(crate) fn spawn(resting: Resting, plan: &mut Plan) -> Result<Child, SpawnErr
         streams: [child_stdout.as_fd(), child_stderr.as_fd()],
         argv: &argv,
         environment: &environment,
+        ignored: ignored(),
         failed: None,
     };
     // Only its upper end is touched. 16 bytes is how a stack is aligned.
@@ -272,6 +274,7 @@ struct Birth<'a> {
     streams: [BorrowedFd<'a>; 2],
     argv: &'a [*const c_char],
     environment: &'a [*const c_char],
+    ignored: &'static [i32],
     /// The error of the step that failed.
     failed: Option<Errno>,
 }
@@ -299,6 +302,7 @@ fn become_program(birth: &mut Birth<'_>) -> Result<std::convert::Infallible, Err
         streams: [stdout, stderr],
         argv,
         environment,
+        ignored,
         failed: _,
     } = birth;
     // First to numbers above all that are wanted, so that no dup2 overwrites one that is still needed.
@@ -327,7 +331,7 @@ fn become_program(birth: &mut Birth<'_>) -> Result<std::convert::Infallible, Err
     Errno::result(unsafe { libc::syscall(libc::SYS_close_range, 5_u32, u32::MAX, 0_u32) })?;
     setsid()?;
     umask(Mode::from_bits_truncate(0o077));
-    reset_signals()?;
+    reset_signals(ignored)?;
     for (resource, value) in &plan.limits {
         let value = getrlimit(*resource)?.1.min(*value);
         setrlimit(*resource, value, value)?;
@@ -365,23 +369,56 @@ fn become_program(birth: &mut Birth<'_>) -> Result<std::convert::Infallible, Err
     Err(Errno::last())
 }
 
-/// Default dispositions and an empty mask: an ignored signal would stay ignored over exec. By the system call, because
-/// the C library keeps two signals for itself and refuses to touch them, and posix_spawn(3) leaves just these ignored.
-fn reset_signals() -> Result<(), Errno> {
-    // The kernel's struct sigaction, where all zero is SIG_DFL without flags; neither of our architectures has a longer one.
-    let default = [0_u64; 4];
-    for number in 1..=64 {
-        // SAFETY: a live array for a structure that is only read, none to be written, and the size of the kernel's set;
-        // KILL and STOP refuse it, which changes nothing.
-        unsafe {
+/// The signals that this process ignores: over exec they would stay ignored, where a handler does not stay. Looked at once,
+/// because nothing here ever changes one.
+///
+/// By the system call: the C library keeps two signals for itself and refuses to speak of them, and posix_spawn(3) leaves
+/// just these ignored.
+fn ignored() -> &'static [i32] {
+    static IGNORED: OnceLock<Vec<i32>> = OnceLock::new();
+    IGNORED.get_or_init(|| {
+        (1..=SIGNALS)
+            .filter(|number| disposition(*number) == libc::SIG_IGN)
+            .collect()
+    })
+}
+
+/// The kernel's signals, 1 to this, on both of our architectures.
+const SIGNALS: i32 = 64;
+
+/// The kernel's struct sigaction: handler, flags, restorer, mask. One without a restorer is no longer.
+type SigAction = [usize; 4];
+
+fn disposition(number: i32) -> libc::sighandler_t {
+    let mut now: SigAction = [0; 4];
+    // SAFETY: nothing is changed, a live array takes what there is, and the size is that of the kernel's set.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigaction,
+            number,
+            std::ptr::null::<SigAction>(),
+            &raw mut now,
+            8_usize,
+        )
+    };
+    now[0]
+}
+
+/// Default dispositions and an empty mask.
+fn reset_signals(ignored: &[i32]) -> Result<(), Errno> {
+    // All zero is SIG_DFL without flags.
+    let default: SigAction = [0; 4];
+    for number in ignored {
+        // SAFETY: a live array for a structure that is only read, none to be written, and the size of the kernel's set.
+        Errno::result(unsafe {
             libc::syscall(
                 libc::SYS_rt_sigaction,
-                number,
-                default.as_ptr(),
-                std::ptr::null::<u64>(),
+                *number,
+                &raw const default,
+                std::ptr::null::<SigAction>(),
                 8_usize,
             )
-        };
+        })?;
     }
     nix::sys::signal::SigSet::empty().thread_set_mask()
 }
