@@ -168,8 +168,9 @@ impl Rules {
     /// What the deny rules say of a call, as far as it is known.
     pub fn judge(&self, question: &Question<'_>) -> Judgement<'_> {
         let mut judgement = Judgement::default();
+        let brain = fold(question.requester.brain.as_str());
         for rule in &self.deny {
-            match rule.fits(question) {
+            match rule.fits(question, &brain) {
                 Fit::No => {}
                 Fit::Open => judgement.depends.push(&rule.id),
                 Fit::Yes => {
@@ -183,17 +184,22 @@ impl Rules {
 }
 
 impl Rule {
-    fn fits(&self, question: &Question<'_>) -> Fit {
-        let brain = fold(question.requester.brain.as_str());
-        let who = among(&self.persons, |person| *person == question.requester.person)
-            .min(among(&self.brains, |named| fold(named.as_str()) == brain));
-        let here = among(&self.targets, |target| target == question.target.name());
-        let labels = self.labels.iter().map(|(key, values)| {
-            let found = question.target.labels().get(key);
-            among(values, |value| found == Some(value))
-        });
-        let at = labels.fold(here, Fit::min);
-        who.min(at).min(self.fits_what(question.what))
+    /// `brain` is the requester's, as it is compared.
+    fn fits(&self, question: &Question<'_>, brain: &str) -> Fit {
+        let Question {
+            requester,
+            target,
+            what,
+        } = question;
+        let label = |(key, values): (&String, &Vec<String>)| {
+            let found = target.labels().get(key);
+            values.iter().any(|value| found == Some(value))
+        };
+        let is_there = among(&self.targets, |named| named == target.name())
+            && self.labels.iter().all(label)
+            && among(&self.persons, |person| *person == requester.person)
+            && among(&self.brains, |named| fold(named.as_str()) == brain);
+        if is_there { self.fits_what(*what) } else { Fit::No }
     }
 
     fn fits_what(&self, what: Option<What<'_>>) -> Fit {
@@ -201,23 +207,20 @@ impl Rule {
             let says_nothing = self.actions.is_empty() && self.risk.is_empty() && self.args.is_empty();
             return if says_nothing { Fit::Yes } else { Fit::Open };
         };
-        let action = among(&self.actions, |action| action == what.action);
-        let risk = among(&self.risk, |risk| *risk == what.risk);
+        if !among(&self.actions, |action| action == what.action) || !among(&self.risk, |risk| *risk == what.risk) {
+            return Fit::No;
+        }
         let args = self.args.iter().map(|(name, condition)| match what.args {
             Some(args) => condition.fits(args.get(name)),
             None => Fit::Open,
         });
-        args.fold(action.min(risk), Fit::min)
+        args.min().unwrap_or(Fit::Yes)
     }
 }
 
 /// Whether one of a rule's values fits; a rule without any says nothing of it.
-fn among<T>(values: &[T], fits: impl Fn(&T) -> bool) -> Fit {
-    if values.is_empty() || values.iter().any(fits) {
-        Fit::Yes
-    } else {
-        Fit::No
-    }
+fn among<T>(values: &[T], fits: impl Fn(&T) -> bool) -> bool {
+    values.is_empty() || values.iter().any(fits)
 }
 
 impl Condition {

@@ -481,6 +481,7 @@ mod tests {
         }
     }
 
+    /// REQ-TOOL-5
     #[test]
     fn results_fit_their_schemas() {
         let check = |tool: &str, result: CallToolResult| {

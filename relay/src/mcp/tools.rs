@@ -360,6 +360,7 @@ mod tests {
         tools().call(name, object(arguments))
     }
 
+    /// REQ-TOOL-1, REQ-TOOL-3
     #[test]
     fn the_tools_are_these_and_all_are_closed() {
         let tools = tools();
@@ -449,6 +450,7 @@ mod tests {
         }
     }
 
+    /// REQ-TOOL-4
     #[test]
     fn everything_wrong_with_the_arguments_is_named_at_once() {
         let table = [

@@ -20,6 +20,7 @@ fn one<'a>(found: &'a Value, name: &str) -> &'a Value {
     actions.find(|action| action["action"] == name).unwrap()
 }
 
+/// REQ-TOOL-8
 #[tokio::test]
 async fn an_action_is_found_by_words_target_and_risk_with_all_that_a_call_needs() {
     let world = World::new(Manner::Mute).await;
@@ -58,7 +59,7 @@ async fn an_action_is_found_by_words_target_and_risk_with_all_that_a_call_needs(
     assert!(world.events().is_empty(), "nobody is asked, and nothing is refused");
 }
 
-/// What is denied is said: left out, an agent would look for another way.
+/// REQ-TOOL-9. What is denied is said: left out, an agent would look for another way.
 #[tokio::test]
 async fn what_the_relay_denies_is_said_with_its_rule_for_whoever_asks() {
     let mut world = World::new(Manner::Mute).await;
@@ -97,6 +98,7 @@ async fn what_the_relay_denies_is_said_with_its_rule_for_whoever_asks() {
     );
 }
 
+/// REQ-TOOL-10
 #[tokio::test]
 async fn a_large_catalogue_comes_in_pages_that_together_are_the_whole() {
     let mut world = World::new(Manner::Mute).await;

@@ -11,10 +11,14 @@ use crate::world::{ALICE, BOB, World};
 
 const EXAMPLE: &str = include_str!("../../../deploy/relay/relay.toml");
 
-/// Rules that are read as `relay.toml` is; each fault with its words.
+/// Rules that are read as `relay.toml` is; each fault with its words. The text stands before the tables of the example.
 pub(crate) fn rules(text: &str, inventory: &Inventory, catalogue: &Catalogue) -> Result<Rules, Vec<String>> {
+    of_file(&format!("{text}\n{EXAMPLE}"), inventory, catalogue)
+}
+
+fn of_file(text: &str, inventory: &Inventory, catalogue: &Catalogue) -> Result<Rules, Vec<String>> {
     let words = |faults: Vec<Fault>| faults.iter().map(ToString::to_string).collect::<Vec<_>>();
-    let config = Config::parse(format!("{text}\n{EXAMPLE}").as_bytes()).map_err(words)?;
+    let config = Config::parse(text.as_bytes()).map_err(words)?;
     let known = Known {
         persons: &[(ALICE, "alice".parse().unwrap()), (BOB, "bob".parse().unwrap())],
         inventory,
@@ -89,7 +93,7 @@ async fn judge(world: &World, client: &mut Client, name: &str, tool: &str, argum
     );
 }
 
-/// The same rule, asked around in every way that a brain has.
+/// REQ-DENY-1, REQ-DENY-2, REQ-DENY-3, REQ-DENY-4, REQ-DENY-7. The same rules, asked around in every way that a brain has.
 #[tokio::test]
 async fn a_deny_rule_is_not_asked_around() {
     let world = ruled().await;
@@ -432,6 +436,7 @@ async fn what_is_harmless_beside_a_deny_rule_goes_through() {
     assert_ne!(said["code"], "policy_denied", "{said}");
 }
 
+/// REQ-DENY-6
 #[tokio::test]
 async fn a_task_is_opened_where_no_rule_denies_it_and_says_where_one_does() {
     let world = ruled().await;
@@ -449,7 +454,7 @@ async fn a_task_is_opened_where_no_rule_denies_it_and_says_where_one_does() {
     assert_eq!(world.events(), ["open", "refused", "refused"]);
 }
 
-/// REQ-CODE-3
+/// REQ-DENY-8
 #[tokio::test]
 async fn a_relay_that_only_reads_refuses_changes_before_anybody_is_asked() {
     let mut world = World::new(Manner::Says("done\n".into())).await;
@@ -509,6 +514,22 @@ async fn a_relay_that_only_reads_refuses_changes_before_anybody_is_asked() {
     assert_eq!(said["mode"], "readonly");
 }
 
+/// The shipped example shows rules as comments: they are rules.
+#[tokio::test]
+async fn the_rules_that_the_example_shows_are_rules() {
+    let world = World::new(Manner::Mute).await;
+    let (before, shown) = EXAMPLE.split_once("# [[deny]]\n").unwrap();
+    let shown: String = shown
+        .lines()
+        .map(|line| format!("{}\n", line.trim_start_matches(['#', ' '])))
+        .collect();
+    let text = format!("{before}\n[[deny]]\n{shown}");
+    let rules = of_file(&text, &world.relay.inventory, &world.relay.catalogue).unwrap();
+    assert_eq!(rules.len(), 3);
+    assert!(rules.mode_lets(wire::Risk::Destroy));
+}
+
+/// REQ-DENY-5
 #[tokio::test]
 async fn a_rule_that_names_what_is_nowhere_is_a_fault_and_all_of_them_are_named_at_once() {
     let world = World::new(Manner::Mute).await;

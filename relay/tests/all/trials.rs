@@ -17,7 +17,7 @@ fn says() -> Manner {
     Manner::Says("would restart\n".into())
 }
 
-/// REQ-PAYLOAD-22, REQ-CARPC-14
+/// REQ-TOOL-6, REQ-TOOL-7
 #[tokio::test]
 async fn a_dry_run_travels_as_one_and_its_answer_says_that_nothing_was_changed() {
     let world = World::new(says()).await;
@@ -98,6 +98,7 @@ async fn a_dry_run_that_changes_something_is_approved_like_its_action() {
     assert!(!lines.iter().any(|line| matches!(line, RelayLine::Request(..))));
 }
 
+/// REQ-TOOL-6
 #[tokio::test]
 async fn what_has_no_dry_run_is_not_done_instead() {
     let world = World::new(says()).await;
