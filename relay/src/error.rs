@@ -198,7 +198,9 @@ impl Refusal {
             E::Busy => relay(Code::Capacity, &"the task has too many calls under way on this target"),
             E::Version(what) => relay(Code::VersionUnsupported, what),
             E::Receipt(what) => relay(Code::ReceiptInvalid, what),
-            E::LineRefused(code) => Self::by(RefusedBy::Target, *code, format!("failed to {}", code.text()), about),
+            E::LineRefused(code) | E::NotServed(code) => {
+                Self::by(RefusedBy::Target, *code, format!("failed to {}", code.text()), about)
+            }
             E::NotSent(what) => relay(Code::SessionLost, what),
             E::NoAnswer(what) => relay(Code::OutcomeUnknown, what),
             E::TimedOut(after) => relay(Code::TimedOut, &format_args!("{} s have passed", after.as_secs())),

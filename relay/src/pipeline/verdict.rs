@@ -70,7 +70,9 @@ impl Missed {
     /// What is in the way, in our words.
     pub(super) fn why(&self, about: &About) -> String {
         match self {
-            Self::Session(session::Error::LineRefused(_)) | Self::Forged(_) => self.refusal(about).message,
+            Self::Session(session::Error::LineRefused(_) | session::Error::NotServed(_)) | Self::Forged(_) => {
+                self.refusal(about).message
+            }
             Self::Session(error) => format!("failed to {error}"),
         }
     }
@@ -78,8 +80,10 @@ impl Missed {
     /// Whether the target refused the line before it looked at what is in it. Every other Code can also be what came of an
     /// answer: the line is refused where the target cannot sign one.
     pub(super) fn never_began(&self) -> bool {
-        let Self::Session(session::Error::LineRefused(code)) = self else {
-            return false;
+        let code = match self {
+            Self::Session(session::Error::NotServed(_)) => return true,
+            Self::Session(session::Error::LineRefused(code)) => code,
+            _ => return false,
         };
         matches!(
             code,
