@@ -6,8 +6,9 @@ use openssh::key::PublicKey;
 use openssh::sshsig;
 use wire::ids::Digest;
 use wire::lines::Answer;
-use wire::{Code, Encoding, Outcome, Risk, Status, Stream};
+use wire::{Code, Encoding, Outcome, Status, Stream};
 
+use super::Asked;
 use super::request::Subject;
 use crate::call::Done;
 use crate::error::{About, Refusal, RefusedBy};
@@ -216,7 +217,7 @@ pub(super) fn word(answer: Result<Verified, Missed>, over: bool, about: &About) 
 }
 
 /// What the caller gets.
-pub(super) fn done(verified: Verified, subject: Subject, risk: Risk) -> Done {
+pub(super) fn done(verified: Verified, subject: Subject, asked: &Asked) -> Done {
     let Verified {
         outcome,
         output,
@@ -230,7 +231,8 @@ pub(super) fn done(verified: Verified, subject: Subject, risk: Risk) -> Done {
         request: subject.request,
         target: subject.target,
         action: subject.action,
-        risk,
+        risk: asked.risk,
+        mode: asked.act.mode,
         status: outcome.status,
         code: outcome.code,
         exit_code: outcome.exit_code,
