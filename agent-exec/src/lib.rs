@@ -32,6 +32,7 @@ mod part;
 mod paths;
 mod peer;
 mod pin;
+mod privilege;
 mod program;
 mod record;
 mod replay;

@@ -18,10 +18,10 @@ use crate::child::{self, Alone, Command};
 use crate::error::Refusal;
 use crate::ledger::{Claim, Found, Key, Ledger};
 use crate::order::{self, Knowledge, Own, Permit, Unverified, Verified};
-use crate::sys::Resting;
+use crate::sys::{Cage, Resting};
 use crate::target::Target;
 use crate::walls::Walls;
-use crate::{Session, action, house, input, now, program, record, replay};
+use crate::{Session, action, house, input, now, privilege, program, record, replay};
 
 /// A request that was found to be in order, down to the opened program and file, with its walls. It is not recorded yet.
 #[must_use]
@@ -221,19 +221,29 @@ impl Target {
             None => input::none()?,
         };
         let invalid = |what: String| Refusal::because(Code::ManifestInvalid, what);
-        let program = program::open(resolved.program()).map_err(invalid)?;
-        let walls = Walls::build(manifest.profile(), program.as_fd())
-            .map_err(|what| Refusal::because(Code::WallUnavailable, what))?;
+        let (program, argv, cage, walls) = match manifest.privilege() {
+            Privilege::None => {
+                let program = program::open(resolved.program()).map_err(invalid)?;
+                let walls = Walls::build(manifest.profile(), program.as_fd())
+                    .map_err(|what| Refusal::because(Code::WallUnavailable, what))?;
+                let names = walls.names().to_vec();
+                (program, resolved.argv, Cage::Walls(walls), names)
+            }
+            Privilege::Sudo => {
+                let sudo = privilege::open(resolved.program()).map_err(invalid)?;
+                (sudo, privilege::by_sudo(resolved.argv), Cage::Sudo, privilege::names())
+            }
+        };
         let action = Action {
             manifest: entry.digest().clone(),
             risk: manifest.risk(),
             encoding: action::encoding(&args),
             part: input.part,
-            walls: walls.names().to_vec(),
+            walls,
             permit,
         };
         let command = Command {
-            argv: resolved.argv,
+            argv,
             program,
             stdin: input.stdin,
             timeout: resolved.timeout,
@@ -242,7 +252,7 @@ impl Target {
                 Risk::Read => Alone::Ends,
                 Risk::Change | Risk::Destroy => Alone::GoesOn,
             },
-            walls,
+            cage,
         };
         Ok(Judged {
             request,
@@ -318,9 +328,7 @@ fn not_halted() -> Result<(), Refusal> {
 
 /// What a manifest may ask for and this version does not do is not left out in silence.
 fn served(manifest: &Manifest) -> Result<(), Refusal> {
-    let missing = if manifest.privilege() != Privilege::None {
-        "privilege"
-    } else if manifest.verify().is_some() {
+    let missing = if manifest.verify().is_some() {
         "verify"
     } else {
         return Ok(());

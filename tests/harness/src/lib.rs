@@ -24,6 +24,7 @@ pub mod rpc;
 pub mod spawn;
 pub mod ssh;
 pub mod stack;
+mod sudo;
 pub mod target;
 pub mod up;
 pub mod world;

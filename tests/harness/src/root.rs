@@ -242,7 +242,7 @@ impl Root {
     fn children_of(&self, from: &str, inside: &str) -> Result<()> {
         for entry in fs::read_dir(from).into_iter().flatten() {
             let name = entry?.file_name();
-            if let Some(name) = name.to_str().filter(|name| *name != "writ") {
+            if let Some(name) = name.to_str().filter(|name| !matches!(*name, "writ" | "sudo")) {
                 self.mirror(&Path::new(from).join(name), &format!("{inside}/{name}"))?;
             }
         }

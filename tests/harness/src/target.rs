@@ -14,6 +14,7 @@ use crate::ids::{ALICE, EXEC, ROOT, RUNNER, STRANGER, WRIT_LOGS, Who};
 use crate::records;
 use crate::root::Root;
 use crate::spawn::{Running, run, run_ok, wait_for};
+use crate::sudo;
 use crate::world::World;
 
 /// The program behind the account's ForceCommand, inside a target.
@@ -64,6 +65,7 @@ impl Target {
         // As on a Debian with cron and at: the install steps go by these.
         root.file("etc/debian_version", 0o644, "12.0\n")?;
         root.file("etc/at.deny", 0o644, "daemon\n")?;
+        sudo::install(&root)?;
         demo_files(&root)?;
         Ok(Target {
             name: name.to_owned(),
