@@ -191,7 +191,7 @@ impl Relay {
             args: checked.args().clone(),
             manifest: entry.digest().clone(),
             risk: entry.manifest().risk(),
-            timeout: Duration::from_millis(entry.manifest().timeout_ms()),
+            timeout: Duration::from_millis(entry.manifest().patience_ms()),
             about,
             act,
         })
