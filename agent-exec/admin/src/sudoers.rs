@@ -75,7 +75,7 @@ pub fn install() -> Result<String, Failure> {
 /// Asks visudo about a file.
 fn visudo(path: &Path) -> Result<(), Failure> {
     let output = std::process::Command::new(VISUDO)
-        .args(["-c", "-q", "-f"])
+        .args(["-c", "-f"])
         .arg(path)
         .env_clear()
         .env("LC_ALL", "C")

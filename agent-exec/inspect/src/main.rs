@@ -11,6 +11,7 @@ mod disk;
 mod file;
 mod http;
 mod process;
+mod service;
 mod tcp;
 mod text;
 
@@ -24,6 +25,8 @@ usage: inspect tail -n LINES                  last lines of the file on stdin
        inspect http URL                       does GET answer 2xx or 3xx?
        inspect disk PATH MIN_FREE_PERCENT     is there enough room?
        inspect process NAME                   is it running?
+       inspect service NAME                   does runit's service of this name run?
+       inspect services                       all services of runit, and how each is
 
 ADDRESS, and the host in URL, is an IP address or localhost: names are never looked up.
 exit code: 0 done or healthy, 1 failed or unhealthy, 2 usage
@@ -73,6 +76,8 @@ fn run(args: &[&str]) -> End {
         ["http", url] => http::probe(url),
         ["disk", path, min_free_percent] => disk::probe(path, min_free_percent),
         ["process", name] => process::probe(name),
+        ["service", name] => service::probe(name),
+        ["services"] => service::list(),
         ["--help" | "-h"] => End::Healthy(HELP.trim_end().to_owned()),
         ["--version" | "-V"] => End::Healthy(format!(
             "inspect {} build {}",
@@ -120,6 +125,9 @@ mod tests {
             &["http", "http://example.org/"],
             &["disk", "relative", "5"],
             &["disk", "/", "101"],
+            &["service"],
+            &["service", "../x"],
+            &["services", "x"],
             &["process", ""],
             &["process", "a-name-of-more-than-15"],
         ];

@@ -21,6 +21,7 @@ pub mod records;
 pub mod refused;
 pub mod root;
 pub mod rpc;
+pub mod services;
 pub mod spawn;
 pub mod ssh;
 pub mod stack;

@@ -15,8 +15,8 @@ use crate::world::World;
 const NO: Option<&str> = None;
 
 /// Programs of `/usr/bin` that actions of tests run.
-const ACTION_PROGRAMS: [&str; 12] = [
-    "cat", "dd", "echo", "env", "false", "head", "perl", "sleep", "tail", "timeout", "true", "yes",
+const ACTION_PROGRAMS: [&str; 13] = [
+    "cat", "dd", "echo", "env", "false", "head", "perl", "sleep", "sv", "tail", "timeout", "true", "yes",
 ];
 
 /// A root file system; unmounted when the value goes.

@@ -71,7 +71,7 @@ pub(super) fn look() -> Sudo {
         found,
         visudo: match &program {
             None => Ok(()),
-            Some(_) => tools::run(VISUDO, &["-c", "-q"]).and_then(|ran| match ran.ok {
+            Some(_) => tools::run(VISUDO, &["-c"]).and_then(|ran| match ran.ok {
                 true => Ok(()),
                 false => Err(ran.complaint()),
             }),
