@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use catalogue::{CheckedArgs, Entry, Exec, FileArg, FileRule, Folder, Probe, ProbeName};
 use wire::ids::{ActionName, Digest};
-use wire::{Code, Encoding};
+use wire::{Code, Encoding, Mode};
 
 use crate::error::Refusal;
 
@@ -81,19 +81,28 @@ impl Resolved<'_> {
     }
 }
 
-/// Resolves an action and its arguments to a command line: by its manifest, or by the probe of the target that it names.
+/// Resolves an action and its arguments to a command line: by its manifest, in this mode, or by the probe of the target that
+/// it names.
 ///
 /// # Errors
-/// `arguments_invalid` for a probe that is not there, or `manifest_invalid`.
+/// `arguments_invalid` for a probe that is not there, `mode_unsupported`, or `manifest_invalid`.
 pub(crate) fn resolve<'a>(
     entry: &'a Entry,
     args: &'a CheckedArgs,
+    mode: Mode,
     probes: &BTreeMap<ProbeName, Probe>,
 ) -> Result<Resolved<'a>, Refusal> {
     let manifest = entry.manifest();
     let mut timeout_ms = manifest.timeout_ms();
     let (program, arguments) = match (manifest.exec(), args.probe()) {
-        (Exec::Program { program, .. }, _) => (program.display().to_string(), args.argv().to_vec()),
+        (Exec::Program { program, .. }, _) => {
+            let argv = match mode {
+                Mode::Run => args.argv(),
+                Mode::DryRun => args.dry_run().ok_or_else(no_dry_run)?,
+            };
+            (program.display().to_string(), argv.to_vec())
+        }
+        (Exec::Probe { .. }, _) if mode == Mode::DryRun => return Err(no_dry_run()),
         (Exec::Probe { .. }, name) => {
             let probe = name
                 .and_then(|name| probes.iter().find(|(known, _)| known.as_str() == name))
@@ -112,6 +121,11 @@ pub(crate) fn resolve<'a>(
         file: args.stdin().map(rule).transpose()?,
         timeout: Duration::from_millis(timeout_ms),
     })
+}
+
+/// What is answered where an action cannot be tried out.
+fn no_dry_run() -> Refusal {
+    Refusal::because(Code::ModeUnsupported, "the action has no dry run")
 }
 
 /// How the caller wants the output, where the action lets it choose.

@@ -118,6 +118,23 @@ pub(crate) fn ran(request: &Verified, action: &Action, ran: Ran, now: u64) -> Re
     }
 }
 
+/// The Outcome of a program that did what it could, after which its effect was not to be seen.
+#[must_use]
+pub(crate) fn without_effect(reply: Reply, what: &str, now: u64) -> Reply {
+    let left = reply.outcome.message.as_deref().map(|left| format!("; {left}"));
+    let message = format!("it ended with exit code 0, and {what}{}", left.unwrap_or_default());
+    Reply {
+        outcome: Outcome {
+            status: Status::Failed,
+            code: Some(Code::VerifyFailed),
+            message: Some(said(&message)),
+            now,
+            ..reply.outcome
+        },
+        ..reply
+    }
+}
+
 /// The Outcome where there is nothing to tell of a program: none ran, or one was lost.
 #[must_use]
 pub(crate) fn no_program(request: &Verified, action: &Action, error: &SpawnError, now: u64) -> Reply {

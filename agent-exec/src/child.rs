@@ -16,14 +16,17 @@ use nix::unistd::Pid;
 
 use crate::descendants;
 use crate::output::Capture;
-use crate::sys::{self, Child, Ended, Plan, Resting, SpawnError};
-use crate::walls::Walls;
+use crate::privilege;
+use crate::sys::{self, Cage, Child, Ended, Plan, Resting, SpawnError};
 
 /// The environment of every program. Nothing of the session's own reaches it.
 pub(crate) const ENVIRONMENT: [&str; 4] = ["HOME=/", "LANG=C.UTF-8", "PATH=/usr/bin:/bin", "TZ=UTC0"];
 
 /// From the signal that asks a program to end to the one that does not ask.
 const GRACE: Duration = Duration::from_millis(500);
+
+/// How often a program that runs as root is killed before it is given up.
+const KILLS: u32 = 4;
 
 /// How much of standard error is kept.
 const STDERR_BYTES: usize = 16 * 1024;
@@ -43,8 +46,8 @@ pub(crate) struct Command {
     pub(crate) limits: Limits,
     /// What happens to it when nobody waits for the answer any more.
     pub(crate) alone: Alone,
-    /// What stands around it.
-    pub(crate) walls: Walls,
+    /// Whose rights it has, and what stands around it.
+    pub(crate) cage: Cage,
 }
 
 /// What becomes of a program whose reader is gone.
@@ -107,8 +110,12 @@ pub(crate) fn run(resting: Resting, command: Command, peer: impl AsFd) -> Result
             (Resource::RLIMIT_NOFILE, command.limits.open_files),
             (Resource::RLIMIT_FSIZE, command.limits.file_bytes),
         ],
-        walls: command.walls,
+        cage: command.cage,
         parent: Pid::this(),
+    };
+    let patience = match plan.cage {
+        Cage::Walls(_) => GRACE,
+        Cage::Sudo => privilege::PATIENCE,
     };
     let begun = Instant::now();
     let child = sys::spawn(resting, &mut plan)?;
@@ -116,18 +123,26 @@ pub(crate) fn run(resting: Resting, command: Command, peer: impl AsFd) -> Result
     let mut watch = Watch {
         deadline: begun + command.timeout,
         alone: command.alone,
+        patience,
+        kills: 0,
         cut: None,
         stdout: Capture::new(usize::try_from(command.limits.output_bytes).unwrap_or(0)),
         stderr: Capture::new(STDERR_BYTES),
     };
     let watched = watch.watch(&child, peer);
-    if watched.is_err() {
+    if let Err(error) = watched {
         end(child.pid, Signal::SIGKILL);
+        if error.kind() == io::ErrorKind::TimedOut {
+            let what = format!("process {} runs as root, and does not end", child.pid);
+            return Err(SpawnError::Lost(io::Error::other(what)));
+        }
+        let _ended = sys::wait(child.pid);
+        let _left = descendants::end_all();
+        return Err(SpawnError::Lost(error));
     }
     let ended = sys::wait(child.pid).map_err(SpawnError::Lost)?;
     // What it left behind has nobody to answer to.
     let survivors = descendants::end_all();
-    watched.map_err(SpawnError::Lost)?;
     let Watch {
         cut, stdout, stderr, ..
     } = watch;
@@ -149,6 +164,10 @@ fn end(pid: Pid, signal: Signal) {
 struct Watch {
     deadline: Instant,
     alone: Alone,
+    /// From the signal that asks it to end to the one that does not.
+    patience: Duration,
+    /// How often it was ended.
+    kills: u32,
     cut: Option<Cut>,
     stdout: Capture,
     stderr: Capture,
@@ -170,7 +189,7 @@ impl Watch {
                 if !running {
                     return Ok(());
                 }
-                self.advance(child.pid, Cut::Deadline);
+                self.advance(child.pid, Cut::Deadline)?;
                 continue;
             }
             let left =
@@ -219,22 +238,29 @@ impl Watch {
                 }
             }
             if gone && running {
-                self.advance(child.pid, Cut::PeerGone);
+                self.advance(child.pid, Cut::PeerGone)?;
             }
         }
         Ok(())
     }
 
     /// First asks the program to end, then ends it; each step has its own time.
-    fn advance(&mut self, pid: Pid, why: Cut) {
+    fn advance(&mut self, pid: Pid, why: Cut) -> io::Result<()> {
         if self.cut.is_none() {
             self.cut = Some(why);
             end(pid, Signal::SIGTERM);
-        } else {
-            // The program itself is waited for by its own account; its descendants are ended when it has ended.
-            end(pid, Signal::SIGKILL);
+            self.deadline = Instant::now() + self.patience;
+            return Ok(());
         }
+        // The program itself is waited for by its own account; its descendants are ended when it has ended.
+        end(pid, Signal::SIGKILL);
+        self.kills += 1;
         self.deadline = Instant::now() + GRACE;
+        // What runs as root may be out of reach, and then it is not waited for.
+        if self.kills > KILLS && self.patience > GRACE {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        Ok(())
     }
 }
 
@@ -257,6 +283,7 @@ fn drain(mut from: &File, into: &mut Capture) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::walls::Walls;
     use std::os::unix::fs::FileExt as _;
     use std::path::Path;
 
@@ -270,7 +297,7 @@ mod tests {
         let program = program::open(Path::new(argv[0])).unwrap();
         Command {
             argv: argv.iter().map(|&element| element.to_owned()).collect(),
-            walls: Walls::build(Profile::Tool, program.as_fd()).unwrap(),
+            cage: Cage::Walls(Walls::build(Profile::Tool, program.as_fd()).unwrap()),
             program,
             stdin: program::no_input().unwrap(),
             timeout: Duration::from_millis(timeout_ms),

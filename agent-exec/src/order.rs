@@ -215,10 +215,26 @@ pub struct Own<'a> {
     pub manifest: &'a Digest,
     /// How many people must sign.
     pub approvals: u8,
+    /// What trying it out risks, where that is possible.
+    pub dry_run: Option<Risk>,
+}
+
+impl Own<'_> {
+    /// What the request risks in this mode, and how many people must sign that: nobody for a look at what would be done,
+    /// because it is what they decide by.
+    fn in_mode(&self, mode: Mode) -> Result<(Risk, u8), Refusal> {
+        match (mode, self.dry_run) {
+            (Mode::Run, _) => Ok((self.risk, self.approvals)),
+            (Mode::DryRun, Some(Risk::Read)) => Ok((Risk::Read, 0)),
+            (Mode::DryRun, Some(risk)) => Ok((risk, self.approvals)),
+            (Mode::DryRun, None) => Err(Refusal::because(Code::ModeUnsupported, "the action has no dry run")),
+        }
+    }
 }
 
 /// Checks what a request asks against what its certificates permit and its target's manifest says. A task certificate
-/// covers the reads that its grant lists; everything else needs the action certificate for exactly this request.
+/// covers the reads that its grant lists; everything else needs the action certificate for exactly this request, also where
+/// it is only tried out. What is risked comes back.
 ///
 /// # Errors
 /// [`Refusal`].
@@ -228,9 +244,9 @@ pub fn permitted(
     permit: Option<&Permit>,
     approval: Option<&Approval>,
     knowledge: &Knowledge<'_>,
-) -> Result<(), Refusal> {
+) -> Result<Risk, Refusal> {
     let listed = request.task.grant.actions.contains(&request.payload.action);
-    let approvals = match permit {
+    let wanted = match permit {
         Some(permit) => {
             permit::check(permit, request, knowledge)?;
             if permit.manifest() != own.manifest || request.payload.manifest != *own.manifest {
@@ -239,16 +255,15 @@ pub fn permitted(
                     "the target's manifest is not the one that was judged",
                 ));
             }
-            own.approvals.max(permit.approvals())
+            permit.approvals()
         }
         // Risk first: a task certificate covers no change, whatever its grant lists.
         None if own.risk != Risk::Read => return Err(Refusal::new(Code::ActionCertificateMissing)),
         None if !listed => return Err(Refusal::new(Code::ActionNotGranted)),
-        None => own.approvals,
+        None => 0,
     };
-    if request.payload.mode != Mode::Run {
-        return Err(Refusal::because(Code::ModeUnsupported, "the action has no dry run"));
-    }
+    let (risk, approvals) = own.in_mode(request.payload.mode)?;
+    let approvals = approvals.max(wanted);
     // No signature of a person is checked here yet, so none can be enough.
     if approvals > 0 {
         return Err(Refusal::because(
@@ -262,7 +277,7 @@ pub fn permitted(
             "an approval for an action that needs none",
         ));
     }
-    Ok(())
+    Ok(risk)
 }
 
 /// Judges the request's own clock.

@@ -11,6 +11,19 @@ use std::path::Path;
 /// # Errors
 /// What is wrong with it.
 pub(crate) fn open(path: &Path) -> Result<OwnedFd, String> {
+    open_if(path, fit)
+}
+
+/// Opens a program that takes other rights than its caller's: the same, with its set-user-id bit.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn open_set_id(path: &Path) -> Result<OwnedFd, String> {
+    open_if(path, fit_set_id)
+}
+
+/// Opens a program that a judgement of its kind, owner and mode lets through.
+fn open_if(path: &Path, fit: fn(bool, u32, u32) -> Result<(), &'static str>) -> Result<OwnedFd, String> {
     let said = |path: &Path, error: io::Error| format!("{}: {error}", path.display());
     let open = std::fs::OpenOptions::new()
         .read(true)
@@ -50,6 +63,14 @@ fn fit(is_file: bool, uid: u32, mode: u32) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// The same for a program that has to take root's rights.
+fn fit_set_id(is_file: bool, uid: u32, mode: u32) -> Result<(), &'static str> {
+    match fit(is_file, uid, mode & !0o4000) {
+        Ok(()) if mode & 0o4000 == 0 => Err("has no set-user-id bit"),
+        other => other,
+    }
+}
+
 /// An empty standard input.
 ///
 /// # Errors
@@ -81,6 +102,24 @@ mod tests {
         ];
         for (is_file, uid, mode, what) in table {
             let told = fit(is_file, uid, mode).unwrap_err();
+            assert!(told.contains(what), "{is_file} {uid} {mode:o}: {told}");
+        }
+    }
+
+    #[test]
+    fn what_takes_roots_rights_has_the_bit_and_is_roots_alone() {
+        for mode in [0o4755, 0o4111, 0o4555] {
+            assert_eq!(fit_set_id(true, 0, mode), Ok(()), "{mode:o}");
+        }
+        for (is_file, uid, mode, what) in [
+            (true, 0, 0o755, "no set-user-id bit"),
+            (true, 1, 0o4755, "must be a file"),
+            (true, 0, 0o4775, "must be a file"),
+            (true, 0, 0o4757, "must be a file"),
+            (false, 0, 0o4755, "must be a file"),
+            (true, 0, 0o6755, "has a set-id bit"),
+        ] {
+            let told = fit_set_id(is_file, uid, mode).unwrap_err();
             assert!(told.contains(what), "{is_file} {uid} {mode:o}: {told}");
         }
     }

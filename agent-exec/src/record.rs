@@ -50,13 +50,14 @@ fn cert(certificate: &UserCertificate) -> Cert {
     }
 }
 
-/// The intent: what is about to be run.
-pub(crate) fn intent(request: &Verified, action: &Action, argv: &[String]) -> Draft {
+/// The intent: what is about to be run, and what will be looked at afterwards.
+pub(crate) fn intent(request: &Verified, action: &Action, argv: &[String], look: Option<String>) -> Draft {
     Draft {
         risk: Some(action.risk),
         manifest: Some(action.manifest.clone()),
         walls: Some(action.walls.clone()),
         argv: Some(shown(argv)),
+        message: look.as_deref().map(said),
         decision: Some(Decision::Allow),
         ..about(Event::Intent, request, action.certificate(request))
     }

@@ -3,25 +3,23 @@
 //! Each step makes the value that the next one demands: what was not verified is not judged, what was not claimed is not
 //! recorded, what was not recorded is not run, and what was not recorded is not answered.
 
-use std::os::fd::AsFd as _;
 use std::path::Path;
 
-use catalogue::{Manifest, Privilege};
 use openssh::key::PublicKey;
 use wire::ids::{Digest, RequestId, TaskId};
 use wire::lines::{Answer, Approval, RelayLine};
 use wire::seal::Sealed;
-use wire::{Code, Risk, limits};
+use wire::{Code, Mode, Risk, Status, limits};
 
 use crate::answer::{self, Action, Reply};
-use crate::child::{self, Alone, Command};
+use crate::child::{self, Command};
+use crate::effect::Look;
 use crate::error::Refusal;
 use crate::ledger::{Claim, Found, Key, Ledger};
 use crate::order::{self, Knowledge, Own, Permit, Unverified, Verified};
 use crate::sys::Resting;
 use crate::target::Target;
-use crate::walls::Walls;
-use crate::{Session, action, house, input, now, program, record, replay};
+use crate::{Session, house, now, prepare, record, replay};
 
 /// A request that was found to be in order, down to the opened program and file, with its walls. It is not recorded yet.
 #[must_use]
@@ -29,6 +27,7 @@ struct Judged<'a> {
     request: &'a Verified,
     action: Action,
     command: Command,
+    look: Option<Look>,
 }
 
 /// A request that nobody else carries out: a change is claimed in the ledger, and a read needs no claim.
@@ -203,6 +202,7 @@ impl Target {
             risk: manifest.risk(),
             manifest: entry.digest(),
             approvals: manifest.approvals(),
+            dry_run: manifest.dry_run().map(|dry_run| dry_run.risk),
         };
         let knowledge = Knowledge {
             target: &self.config.target,
@@ -212,42 +212,28 @@ impl Target {
             max_lifetime_s: self.config.task_max_lifetime_s,
             now: now(),
         };
-        order::permitted(request, own, permit.as_ref(), approval, &knowledge)?;
-        served(manifest)?;
-        let args = action::check_args(entry, &payload.args)?;
-        let resolved = action::resolve(entry, &args, &self.config.probe)?;
-        let input = match resolved.file {
-            Some((file, rule)) => input::open(file, rule, args.offset())?,
-            None => input::none()?,
-        };
-        let invalid = |what: String| Refusal::because(Code::ManifestInvalid, what);
-        let program = program::open(resolved.program()).map_err(invalid)?;
-        let walls = Walls::build(manifest.profile(), program.as_fd())
-            .map_err(|what| Refusal::because(Code::WallUnavailable, what))?;
-        let action = Action {
-            manifest: entry.digest().clone(),
-            risk: manifest.risk(),
-            encoding: action::encoding(&args),
-            part: input.part,
-            walls: walls.names().to_vec(),
-            permit,
-        };
-        let command = Command {
-            argv: resolved.argv,
-            program,
-            stdin: input.stdin,
-            timeout: resolved.timeout,
-            limits: manifest.limits(),
-            alone: match manifest.risk() {
-                Risk::Read => Alone::Ends,
-                Risk::Change | Risk::Destroy => Alone::GoesOn,
-            },
-            walls,
+        let risk = order::permitted(request, own, permit.as_ref(), approval, &knowledge)?;
+        let prepared = prepare::prepare(entry, &payload.args, payload.mode, risk, &self.config.probe)?;
+        let (manifest, digest) = (manifest.clone(), entry.digest().clone());
+        // What is only tried out has no effect that could be looked at.
+        let look = match payload.mode {
+            Mode::DryRun => None,
+            Mode::Run => Look::wanted(&manifest, &prepared.args, &self.config.probe, |name| {
+                self.known.find(Path::new(house::ACTIONS), name).cloned()
+            })?,
         };
         Ok(Judged {
             request,
-            action,
-            command,
+            action: Action {
+                manifest: digest,
+                risk,
+                encoding: prepared.encoding,
+                part: prepared.part,
+                walls: prepared.walls,
+                permit,
+            },
+            command: prepared.command,
+            look,
         })
     }
 
@@ -276,7 +262,8 @@ impl Target {
     /// Makes the intent durable, and space for the result with it.
     fn intend<'a>(&mut self, claimed: Claimed<'a>) -> Result<Intended<'a>, Refusal> {
         let Claimed { judged, claim } = claimed;
-        let draft = record::intent(judged.request, &judged.action, &judged.command.argv);
+        let look = judged.look.as_ref().map(Look::announced);
+        let draft = record::intent(judged.request, &judged.action, &judged.command.argv, look);
         if let Err(error) = self.log.intend(&draft) {
             if let Some(claim) = claim {
                 // Where that fails too, whoever asks next finds a claim that nothing came of.
@@ -316,21 +303,6 @@ fn not_halted() -> Result<(), Refusal> {
     Ok(())
 }
 
-/// What a manifest may ask for and this version does not do is not left out in silence.
-fn served(manifest: &Manifest) -> Result<(), Refusal> {
-    let missing = if manifest.privilege() != Privilege::None {
-        "privilege"
-    } else if manifest.verify().is_some() {
-        "verify"
-    } else {
-        return Ok(());
-    };
-    Err(Refusal::because(
-        Code::ManifestInvalid,
-        format!("it has `{missing}`, which this version of agent-exec does not do"),
-    ))
-}
-
 /// Runs what was intended. Nothing else in this crate starts a program.
 fn run(resting: Resting, intended: Intended<'_>) -> Done<'_> {
     let Intended(Claimed { judged, claim }) = intended;
@@ -338,10 +310,18 @@ fn run(resting: Resting, intended: Intended<'_>) -> Done<'_> {
         request,
         action,
         command,
+        look,
     } = judged;
     let reply = match child::run(resting, command, std::io::stdout()) {
         Ok(ran) => answer::ran(request, &action, ran, now()),
         Err(error) => answer::no_program(request, &action, &error, now()),
+    };
+    let reply = match look {
+        Some(look) if reply.outcome.status == Status::Ok => match look.take(resting) {
+            Ok(()) => reply,
+            Err(what) => answer::without_effect(reply, &what, now()),
+        },
+        Some(_) | None => reply,
     };
     Done {
         request,

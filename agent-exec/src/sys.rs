@@ -150,10 +150,18 @@ pub(crate) struct Plan {
     pub(crate) stdin: OwnedFd,
     /// Limits of the process: resource and value, soft and hard alike, where the session's own are not lower.
     pub(crate) limits: Vec<(Resource, u64)>,
-    /// The walls around it.
-    pub(crate) walls: Walls,
+    /// Whose rights it has, and what stands around it.
+    pub(crate) cage: Cage,
     /// This process, which the child must still have as its parent.
     pub(crate) parent: Pid,
+}
+
+/// Whose rights a program has, and what stands around it.
+pub(crate) enum Cage {
+    /// agent-runner's, behind these walls.
+    Walls(Walls),
+    /// writ-exec's, for sudo, which takes root's: under `no_new_privs` it could not. Nothing stands around it.
+    Sudo,
 }
 
 /// Why there is no child to watch.
@@ -203,8 +211,8 @@ pub struct Ended {
     pub max_rss_kib: u64,
 }
 
-/// Starts a child as agent-runner in all its ids, behind its walls, in a session of its own, with nothing inherited but
-/// three descriptors.
+/// Starts a child as agent-runner in all its ids, behind its walls, or as writ-exec for sudo; in a session of its own, with
+/// nothing inherited but three descriptors.
 ///
 /// The child shares this process's memory until its execve, and this process stands still meanwhile (vfork(2)): nothing is
 /// copied, neither when it begins nor when either of the two writes.
@@ -310,7 +318,11 @@ fn become_program(birth: &mut Birth<'_>) -> Result<std::convert::Infallible, Err
         plan.stdin.as_fd(),
         *stdout,
         *stderr,
-        plan.walls.ruleset(),
+        match &plan.cage {
+            Cage::Walls(walls) => walls.ruleset(),
+            // It has none: what stands in its place is closed by exec like it.
+            Cage::Sudo => plan.program.as_fd(),
+        },
         plan.program.as_fd(),
     ];
     let mut above = [0_i32; 5];
@@ -336,24 +348,32 @@ fn become_program(birth: &mut Birth<'_>) -> Result<std::convert::Infallible, Err
         let value = getrlimit(*resource)?.1.min(*value);
         setrlimit(*resource, value, value)?;
     }
-    let runner = Uid::from_raw(resting.ids().runner_uid);
+    let ids = resting.ids();
+    let uid = Uid::from_raw(match plan.cage {
+        Cage::Walls(_) => ids.runner_uid,
+        Cage::Sudo => ids.exec_uid,
+    });
     // By the system call: the C library's function would look through the parent's memory for threads to change as well.
     // SAFETY: three integers.
-    Errno::result(unsafe { libc::syscall(libc::SYS_setresuid, runner.as_raw(), runner.as_raw(), runner.as_raw()) })?;
+    Errno::result(unsafe { libc::syscall(libc::SYS_setresuid, uid.as_raw(), uid.as_raw(), uid.as_raw()) })?;
     let now = getresuid()?;
-    if [now.real, now.effective, now.saved] != [runner; 3] || fsuid() != runner {
+    if [now.real, now.effective, now.saved] != [uid; 3] || fsuid() != uid {
         return Err(Errno::EPERM);
     }
-    nix::sys::prctl::set_no_new_privs()?;
+    if let Cage::Walls(_) = plan.cage {
+        nix::sys::prctl::set_no_new_privs()?;
+    }
     // Nothing is resident: a program whose supervisor was killed ends with it. After the change of ids, which clears this.
     nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
     if nix::unistd::getppid() != plan.parent {
         return Err(Errno::ESRCH);
     }
     nix::unistd::chdir(c"/")?;
-    restrict_self(RULESET_FD)?;
-    plan.walls.settle(std::process::id());
-    plan.walls.filter().map_err(|()| Errno::last())?;
+    if let Cage::Walls(walls) = &mut plan.cage {
+        restrict_self(RULESET_FD)?;
+        walls.settle(std::process::id());
+        walls.filter().map_err(|()| Errno::last())?;
+    }
     // SAFETY: both arrays end with a null pointer and point to strings that live in `plan`; the empty path with
     // AT_EMPTY_PATH means the descriptor itself.
     unsafe {

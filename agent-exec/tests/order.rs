@@ -145,13 +145,20 @@ fn own(payload: &Value, risk: Risk) -> (Digest, Risk) {
     (payload["manifest"].as_str().unwrap().parse().unwrap(), risk)
 }
 
-fn permitted(world: &World, payload: &Value, risk: Risk, approvals: u8, permits: &mut Permits) -> Result<(), Refusal> {
+fn permitted(
+    world: &World,
+    payload: &Value,
+    risk: Risk,
+    approvals: u8,
+    permits: &mut Permits,
+) -> Result<Risk, Refusal> {
     let request = world.verify(payload).unwrap();
     let (manifest, risk) = own(payload, risk);
     let own = Own {
         risk,
         manifest: &manifest,
         approvals,
+        dry_run: None,
     };
     let permit = permits.take(&request);
     order::permitted(&request, own, permit.as_ref(), None, &world.knows(NOW))
@@ -267,9 +274,9 @@ fn how_far_a_request_is_off_is_said_in_seconds() {
 fn a_task_certificate_covers_the_reads_that_it_lists_and_nothing_else() {
     let world = World::new();
     let none = &mut Permits::default();
-    let code = |result: Result<(), Refusal>| result.map_err(|refusal| refusal.code);
+    let code = |result: Result<Risk, Refusal>| result.map_err(|refusal| refusal.code);
     let payload = world.payload();
-    assert_eq!(code(permitted(&world, &payload, Risk::Read, 0, none)), Ok(()));
+    assert_eq!(code(permitted(&world, &payload, Risk::Read, 0, none)), Ok(Risk::Read));
     for risk in [Risk::Change, Risk::Destroy] {
         let refused = permitted(&world, &payload, risk, 0, none);
         assert_eq!(code(refused), Err(Code::ActionCertificateMissing));
@@ -300,11 +307,47 @@ fn an_action_certificate_covers_its_one_request_once() {
     let permits = &mut world.permits(&world.permit(&payload, 90, |_| {})).unwrap();
     let mut other = payload.clone();
     other["args"] = json!({"x": 1});
-    let code = |result: Result<(), Refusal>| result.map_err(|refusal| refusal.code);
+    let code = |result: Result<Risk, Refusal>| result.map_err(|refusal| refusal.code);
     let missing = Err(Code::ActionCertificateMissing);
     assert_eq!(code(permitted(&world, &other, Risk::Change, 0, permits)), missing);
-    assert_eq!(code(permitted(&world, &payload, Risk::Change, 0, permits)), Ok(()));
+    assert_eq!(
+        code(permitted(&world, &payload, Risk::Change, 0, permits)),
+        Ok(Risk::Change)
+    );
     assert_eq!(code(permitted(&world, &payload, Risk::Change, 0, permits)), missing);
+}
+
+/// What is tried out needs the certificate of the action itself, and nobody's signature where it only looks. REQ-PAYLOAD-14
+#[test]
+fn a_dry_run_stands_under_the_actions_certificate_and_is_judged_by_its_own_risk() {
+    let world = World::new();
+    let mut payload = world.payload();
+    payload["mode"] = json!("dry_run");
+    let manifest = Digest::of(b"m");
+    let judge = |own: Risk, dry_run: Option<Risk>, approvals: u8, certified: Option<u8>| {
+        let request = world.verify(&payload).unwrap();
+        let permit = certified.and_then(|number| {
+            let text = world.permit(&payload, 90, |grant| grant["approvals"] = json!(number));
+            world.permits(&text).unwrap().take(&request)
+        });
+        let own = Own {
+            risk: own,
+            manifest: &manifest,
+            approvals,
+            dry_run,
+        };
+        order::permitted(&request, own, permit.as_ref(), None, &world.knows(NOW)).map_err(|refusal| refusal.code)
+    };
+    let (read, change, destroy) = (Risk::Read, Risk::Change, Risk::Destroy);
+    // The task's certificate lists it, and that is not enough.
+    assert_eq!(judge(change, Some(read), 0, None), Err(Code::ActionCertificateMissing));
+    assert_eq!(judge(change, Some(read), 0, Some(0)), Ok(read));
+    assert_eq!(judge(destroy, Some(change), 0, Some(0)), Ok(change));
+    // The manifest's approvals are for what has an effect; policy's are for all that it certifies.
+    assert_eq!(judge(destroy, Some(read), 2, Some(0)), Ok(read));
+    assert_eq!(judge(destroy, Some(change), 2, Some(0)), Err(Code::ApprovalMissing));
+    assert_eq!(judge(destroy, Some(read), 0, Some(1)), Err(Code::ApprovalMissing));
+    assert_eq!(judge(change, None, 0, Some(0)), Err(Code::ModeUnsupported));
 }
 
 #[test]
@@ -330,6 +373,7 @@ fn request_certificate_and_target_mean_one_manifest() {
             risk: Risk::Change,
             manifest: &manifest,
             approvals: 0,
+            dry_run: None,
         };
         let permit = permits.take(&verified);
         let refused = order::permitted(&verified, own, permit.as_ref(), None, &world.knows(NOW)).unwrap_err();
@@ -349,7 +393,11 @@ fn approvals_are_the_more_of_what_policy_and_manifest_want() {
         let text = world.permit(&payload, 90, |grant| grant["approvals"] = json!(policy));
         let permits = &mut world.permits(&text).unwrap();
         let result = permitted(&world, &payload, Risk::Change, manifest, permits);
-        assert_eq!(result.map_err(|refusal| refusal.code), expected, "{policy} {manifest}");
+        assert_eq!(
+            result.map(drop).map_err(|refusal| refusal.code),
+            expected,
+            "{policy} {manifest}"
+        );
     }
 }
 
@@ -453,12 +501,13 @@ fn a_certificate_of_a_ca_that_is_not_trusted_any_more_covers_nothing() {
         risk,
         manifest: &manifest,
         approvals: 0,
+        dry_run: None,
     };
     let judge = |knowledge: &Knowledge<'_>| {
         let judged = order::permitted(&request, own, permit.as_ref(), None, knowledge);
         judged.map_err(|refusal| refusal.code)
     };
-    assert_eq!(judge(&world.knows(NOW)), Ok(()));
+    assert_eq!(judge(&world.knows(NOW)), Ok(Risk::Change));
     let others = [key(8).public().clone()];
     let without = Knowledge {
         cas: &others,

@@ -70,9 +70,10 @@ impl Web1 {
             risk: Risk::Read,
             manifest: &verified.payload().manifest,
             approvals: 0,
+            dry_run: None,
         };
         order::timely(verified.payload(), now)
-            .and_then(|()| order::permitted(&verified, own, None, None, &self.knows(now)))
+            .and_then(|()| order::permitted(&verified, own, None, None, &self.knows(now)).map(drop))
             .map_err(|refusal| refusal.code.to_string())
     }
 }

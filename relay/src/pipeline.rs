@@ -213,7 +213,7 @@ impl Relay {
             args: checked.args().clone(),
             manifest: entry.digest().clone(),
             risk,
-            timeout: Duration::from_millis(manifest.timeout_ms()),
+            timeout: Duration::from_millis(manifest.patience_ms()),
             about,
             act,
         })

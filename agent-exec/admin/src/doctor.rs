@@ -25,6 +25,7 @@ mod paths;
 mod report;
 mod settings;
 mod sshd_text;
+mod sudo;
 mod tools;
 
 pub use report::{Check, Report, Said, Verdict};
@@ -57,6 +58,7 @@ pub fn checks() -> Vec<&'static Check> {
         paths::CHECKS,
         above::CHECKS,
         actions::CHECKS,
+        sudo::CHECKS,
         authority::CHECKS,
         evidence::CHECKS,
         machine::CHECKS,
@@ -94,6 +96,7 @@ pub fn run() -> Result<Report, Failure> {
     paths::judge(&paths, &accounts.owners(known), &mut report);
     above::judge(&above::look(&paths.all()), &mut report);
     actions::judge(&actions::look(&config), &mut report);
+    sudo::judge(&sudo::look(), &mut report);
     authority::judge(&authority, known, sshd.host_certificate(), now, &mut report);
     evidence::judge(&evidence::look(), now, &mut report);
     machine::judge(&machine::look(), &mut report);

@@ -272,13 +272,15 @@ fn as_whom(manifest: &Manifest, config: &Config, page: &mut Page) {
 }
 
 fn bounds(manifest: &Manifest, page: &mut Page) {
-    let limits = manifest.limits();
+    let (limits, time) = (manifest.limits(), seconds(manifest.timeout_ms()));
     page.line(
         "for",
-        &format!(
-            "at most {}; then it is ended, and all that it started",
-            seconds(manifest.timeout_ms())
-        ),
+        &match manifest.privilege() {
+            Privilege::None => format!("at most {time}; then it is ended, and all that it started"),
+            Privilege::Sudo => {
+                format!("at most {time}; then sudo ends it, but not what it may have left to run by itself")
+            }
+        },
     );
     page.line(
         "with",
@@ -392,13 +394,13 @@ mod tests {
             "name = \"drop_table\"\ntitle = \"Drop\"\ndescription = \"Drops it.\"\nrisk = \"destroy\"\ntimeout_ms = 1500\n\
              approvals = 2\napproval_window_s = 600\nprivilege = \"sudo\"\n\
              [args]\nrequired = [\"table\"]\nproperties.table = { type = \"string\", enum = [\"a\", \"b\"] }\n\
-             [exec]\nprogram = \"/usr/bin/dropper\"\nargv = [\"now and here\", \"{table}\"]\n\
+             [exec]\nprogram = \"/usr/bin/dropper\"\nargv = [\"now\", \"{table}\"]\n\
              [dry_run]\nargv = [\"not\", \"{table}\"]\nrisk = \"read\"\n",
         );
         for line in [
             "risk       destroy: what it does cannot be undone\n",
             "table: one of \"a\", \"b\"; must be given\n",
-            "runs       /usr/bin/dropper \"now and here\" {table}\n",
+            "runs       /usr/bin/dropper now {table}\n",
             "dry run    /usr/bin/dropper not {table}\n",
             "changes    whatever the program changes",
             "as         root, by sudo",

@@ -12,6 +12,7 @@ pub mod explain;
 mod files;
 pub mod lint;
 mod place;
+pub mod sudoers;
 
 pub use place::Place;
 

@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Parser, Subcommand};
 use wire::ids::ActionName;
-use writ_target::{Failure, Place, accept, doctor, enroll, explain, lint};
+use writ_target::{Failure, Place, accept, doctor, enroll, explain, lint, sudoers};
 
 /// What `--version` prints.
 static VERSION: LazyLock<String> = LazyLock::new(wire::build::version);
@@ -36,6 +36,12 @@ enum Verb {
     Explain {
         /// The action's name.
         action: ActionName,
+    },
+    /// Prints what sudo may run for Writ: every command line of actions with privilege = "sudo", one by one.
+    Sudoers {
+        /// Puts it in /etc/sudoers.d/writ, after visudo has accepted it. Needs root.
+        #[arg(long)]
+        install: bool,
     },
     /// Looks whether this host is as a target must be, and says what mends it. Exit 0 all clear, 2 findings, 1 could not look.
     Doctor {
@@ -77,6 +83,8 @@ fn main() -> ExitCode {
         Verb::Enroll(options) => run_enroll(&options).map(done),
         Verb::Catalogue(CatalogueVerb::Lint { dir }) => lint::run(dir.as_deref()).map(done),
         Verb::Explain { action } => explain::run(&action).map(done),
+        Verb::Sudoers { install: false } => sudoers::run().map(|text| done(text.trim_end().to_owned())),
+        Verb::Sudoers { install: true } => sudoers::install().map(done),
         Verb::Doctor { json } => doctor::run().map(|report| {
             let text = if json { report.json() } else { report.text() };
             (text, report.exit_code())

@@ -14,6 +14,7 @@ mod error;
 mod file;
 mod http;
 mod process;
+mod service;
 mod tcp;
 mod text;
 
@@ -31,6 +32,8 @@ usage: inspect tail -n LINES                  last lines of the file on stdin
        inspect http URL                       does GET answer 2xx or 3xx?
        inspect disk PATH MIN_FREE_PERCENT     is there enough room?
        inspect process NAME                   is it running?
+       inspect service NAME                   does runit's service of this name run?
+       inspect services                       all services of runit, and how each is
 
 ADDRESS, and the host in URL, is an IP address or localhost: names are never looked up.
 exit code: 0 done or healthy, 1 failed or unhealthy, 2 usage";
@@ -123,6 +126,8 @@ fn run<'a>(args: &[&'a str], host: &mut Host<'_>, peer: &'a mut [u8; http::STATU
         ["http", url] => http::probe(url, host.now, peer),
         ["disk", path, min_free_percent] => disk::probe(path, min_free_percent),
         ["process", name] => process::probe(name),
+        ["service", name] => service::probe(name, peer),
+        ["services"] => service::list(host),
         ["--help" | "-h"] => End::Healthy(words![HELP]),
         ["--version" | "-V"] => End::Healthy(words![
             concat!("inspect ", env!("CARGO_PKG_VERSION"), " build "),
@@ -189,6 +194,9 @@ mod tests {
             &["http", "http://example.org/"],
             &["disk", "relative", "5"],
             &["disk", "/", "101"],
+            &["service"],
+            &["service", "../x"],
+            &["services", "x"],
             &["process", ""],
             &["process", "a-name-of-more-than-15"],
         ];

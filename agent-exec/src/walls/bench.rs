@@ -15,7 +15,7 @@ use seccompiler::{SeccompAction, sock_filter};
 use super::*;
 use crate::child::{self, Alone, Command};
 use crate::house::{self, Config};
-use crate::sys::Resting;
+use crate::sys::{Cage, Resting};
 
 const ROUNDS: usize = 500;
 const WARM_UP: usize = 20;
@@ -82,7 +82,7 @@ fn action(resting: Resting, walls: impl FnOnce(BorrowedFd<'_>) -> Walls) -> (f64
         alone: Alone::Ends,
         timeout: Duration::from_secs(10),
         limits,
-        walls,
+        cage: Cage::Walls(walls),
     };
     let ran = child::run(resting, command, std::io::stdout()).unwrap();
     let took = ms(begun);

@@ -40,6 +40,7 @@ impl std::error::Error for ArgFault {}
 pub struct CheckedArgs {
     args: Map<String, Value>,
     argv: Vec<String>,
+    dry_run: Option<Vec<String>>,
     stdin: Option<String>,
     probe: Option<String>,
     output: Output,
@@ -56,6 +57,12 @@ impl CheckedArgs {
     #[must_use]
     pub fn argv(&self) -> &[String] {
         &self.argv
+    }
+
+    /// What follows the program's name in a dry run, where the action has one.
+    #[must_use]
+    pub fn dry_run(&self) -> Option<&[String]> {
+        self.dry_run.as_deref()
     }
 
     /// The file to open and hand over as stdin: the argument's name and the path.
@@ -139,6 +146,9 @@ impl Manifest {
             faults = self.schema().check(&args);
         }
         let argv = self.fill(&args, &mut faults);
+        let dry_run = self
+            .dry_run()
+            .map(|dry_run| words_of(&dry_run.argv, &args, &mut faults));
         self.check_paths(&args, &mut faults);
         if faults.is_empty() {
             let (stdin, probe) = match self.exec() {
@@ -148,6 +158,7 @@ impl Manifest {
             Ok(CheckedArgs {
                 args,
                 argv,
+                dry_run,
                 stdin,
                 probe,
                 output: self.output().clone(),
@@ -160,13 +171,7 @@ impl Manifest {
     /// The template with each placeholder replaced whole.
     fn fill(&self, args: &Map<String, Value>, faults: &mut Vec<ArgFault>) -> Vec<String> {
         match self.exec() {
-            Exec::Program { argv, .. } => argv
-                .iter()
-                .map(|element| match element {
-                    Element::Constant(text) => text.clone(),
-                    Element::Argument(name) => element_of(name, args.get(name), faults),
-                })
-                .collect(),
+            Exec::Program { argv, .. } => words_of(argv, args, faults),
             Exec::Probe { argument } => {
                 if let Some(Value::String(name)) = args.get(argument)
                     && !probe::is_probe_name(name)
@@ -201,19 +206,35 @@ impl Manifest {
     }
 }
 
+/// A template with each placeholder replaced whole.
+fn words_of(template: &[Element], args: &Map<String, Value>, faults: &mut Vec<ArgFault>) -> Vec<String> {
+    template
+        .iter()
+        .map(|element| match element {
+            Element::Constant(text) => text.clone(),
+            Element::Argument(name) => element_of(name, args.get(name), faults),
+        })
+        .collect()
+}
+
+/// A value as one word of a command line; none for what cannot be one.
+pub(crate) fn word(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(value) => Some(value.to_string()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
 /// One argument as one element of argv.
 fn element_of(name: &str, value: Option<&Value>, faults: &mut Vec<ArgFault>) -> String {
-    let element = match value {
-        Some(Value::String(text)) => text.clone(),
-        Some(Value::Number(number)) => number.to_string(),
-        Some(Value::Bool(value)) => value.to_string(),
+    let Some(element) = value.and_then(word) else {
         // The schema check has said so already, where a caller can bring it about.
-        Some(Value::Null | Value::Array(_) | Value::Object(_)) | None => {
-            if faults.is_empty() {
-                faults.push(fault(name, "has no value that can be passed to a program".to_owned()));
-            }
-            return String::new();
+        if faults.is_empty() {
+            faults.push(fault(name, "has no value that can be passed to a program".to_owned()));
         }
+        return String::new();
     };
     if element.starts_with(['-', '@']) {
         let why = "begins with - or @, which a program could take for an option or a response file";

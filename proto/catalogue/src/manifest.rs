@@ -16,6 +16,7 @@ use crate::schema::Schema;
 mod effect;
 mod exec;
 mod limits;
+mod privileged;
 mod read;
 
 pub use limits::Limits;
@@ -26,6 +27,11 @@ pub const MAX_BYTES: usize = 64 * 1024;
 pub const MAX_TIMEOUT_MS: u64 = 600_000;
 /// Most output that an action may be given. As base64, or with the usual escapes, it still fits an answer line of 1 MiB.
 pub const MAX_OUTPUT_BYTES: u64 = 512 * 1024;
+/// How long an effect may take to show where the manifest says nothing, and at most.
+pub const VERIFY_WAIT_MS: (u64, u64) = (5_000, 60_000);
+/// How long a privileged program may outlive its time: sudo counts whole seconds from a later start, asks, waits two
+/// seconds and then no longer; and what is then still there is looked for once more.
+pub const SUDO_PATIENCE_MS: u64 = 5_000;
 /// Output that is kept where the manifest says nothing.
 pub const DEFAULT_OUTPUT_BYTES: u64 = 64 * 1024;
 
@@ -154,6 +160,23 @@ pub struct Verify {
     pub action: ActionName,
     /// Its arguments; a text `{name}` stands for the value of this action's own argument.
     pub args: Map<String, Value>,
+    /// How long the effect may take to show, in milliseconds: until then it is asked again.
+    pub wait_ms: u64,
+}
+
+impl Verify {
+    /// Its arguments, with the values of the action's own in their places.
+    #[must_use]
+    pub fn args_for(&self, own: &Map<String, Value>) -> Map<String, Value> {
+        let value = |value: &Value| {
+            let name = value.as_str().and_then(exec::Template::placeholder);
+            name.and_then(|name| own.get(name)).unwrap_or(value).clone()
+        };
+        self.args
+            .iter()
+            .map(|(key, given)| (key.clone(), value(given)))
+            .collect()
+    }
 }
 
 impl Manifest {
@@ -205,6 +228,17 @@ impl Manifest {
     #[must_use]
     pub fn timeout_ms(&self) -> u64 {
         self.timeout_ms
+    }
+
+    /// How long all of it may take on a target, in milliseconds: the program, its end where sudo has to bring that about, and
+    /// the look at its effect. Who waits for an answer waits so long.
+    #[must_use]
+    pub fn patience_ms(&self) -> u64 {
+        let sudo = match self.privilege {
+            Privilege::None => 0,
+            Privilege::Sudo => SUDO_PATIENCE_MS,
+        };
+        self.timeout_ms + sudo + self.verify.as_ref().map_or(0, |verify| verify.wait_ms)
     }
 
     /// Its arguments.

@@ -63,6 +63,11 @@ impl<'f> Table<'f> {
         self.faults.add(self.path_of(key), what);
     }
 
+    /// Whether a key is there that nobody has taken yet.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.rest.contains_key(key)
+    }
+
     pub(crate) fn take(&mut self, key: &str) -> Option<Value> {
         self.rest.remove(key)
     }

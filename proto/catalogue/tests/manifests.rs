@@ -294,7 +294,7 @@ fn an_action_with_an_effect_has_all_its_keys() {
         &(0..200).map(|n| format!("\"s{n}\"")).collect::<Vec<_>>().join(", "),
     );
     assert!(
-        faults(&too_many)[0].contains("402 command lines"),
+        faults(&too_many)[0].contains("804 command lines"),
         "{:?}",
         faults(&too_many)
     );

@@ -4,13 +4,22 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use catalogue::{Catalogue, Element, Exec, Profile};
+use catalogue::{Catalogue, Element, Exec, Privilege, Profile};
 use serde_json::{Map, Value, json};
 
 /// A copy as a package installs it: a checkout under a lax umask would itself be refused.
 fn shipped() -> Catalogue {
+    installed(&["actions.d"])
+}
+
+/// The manifests of these folders, in one.
+fn installed(folders: &[&str]) -> Catalogue {
     let installed = tempfile::tempdir().unwrap();
-    for file in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("actions.d")).unwrap() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for file in folders
+        .iter()
+        .flat_map(|folder| std::fs::read_dir(here.join(folder)).unwrap())
+    {
         let file = file.unwrap();
         let copy = installed.path().join(file.file_name());
         std::fs::copy(file.path(), &copy).unwrap();
@@ -104,5 +113,81 @@ fn check_health_names_a_probe_and_nothing_else() {
     );
     for bad in ["", "SSH", "a b", "../x", "-x", "a\n"] {
         assert!(health.check_args(&object(json!({ "probe": bad }))).is_err(), "{bad:?}");
+    }
+}
+
+/// With systemd's or runit's actions beside the others, as an installation lays them: what verifies is there.
+#[test]
+fn services_are_one_catalogue_with_either_supervisor() {
+    for (supervisor, names) in [
+        (
+            "systemd",
+            &["journal_query", "list_services", "restart_service", "service_status"][..],
+        ),
+        ("runit", &["list_services", "restart_service", "service_status"]),
+    ] {
+        let catalogue = installed(&["actions.d", &format!("supervisors/{supervisor}")]);
+        assert_eq!(catalogue.len(), 3 + names.len(), "{supervisor}");
+        for name in names {
+            let manifest = catalogue.find(&name.parse().unwrap()).unwrap().manifest();
+            let changes = *name == "restart_service";
+            assert_eq!(manifest.risk() == wire::Risk::Change, changes, "{name}");
+            assert_eq!(manifest.privilege() == Privilege::Sudo, changes, "{name}");
+        }
+        let restart = catalogue.find(&"restart_service".parse().unwrap()).unwrap().manifest();
+        let units = restart.schema().properties()["unit"].choices().unwrap();
+        // A line for each unit and one for its dry run; no unit that the look afterwards would not take.
+        assert_eq!(restart.command_lines().len(), 2 * units.len(), "{supervisor}");
+        let status = catalogue.find(&"service_status".parse().unwrap()).unwrap().manifest();
+        for unit in units {
+            let own = restart.check_args(&object(json!({ "unit": unit }))).unwrap();
+            let asked = restart.verify().unwrap().args_for(own.args());
+            assert_eq!(Value::Object(asked.clone()), json!({ "unit": unit }));
+            let checked = status.check_args(&asked).unwrap();
+            assert_eq!(checked.argv().last().map(String::as_str), unit.as_str());
+        }
+        for bad in [
+            "*",
+            "nginx.service;id",
+            "../nginx.service",
+            "-H root@x",
+            "nginx.service\n",
+            "",
+            "--all",
+        ] {
+            assert!(restart.check_args(&object(json!({ "unit": bad }))).is_err(), "{bad:?}");
+            assert!(status.check_args(&object(json!({ "unit": bad }))).is_err(), "{bad:?}");
+        }
+    }
+}
+
+#[test]
+fn the_journal_is_asked_for_one_unit_a_bounded_time_and_a_bounded_number_of_lines() {
+    let catalogue = installed(&["actions.d", "supervisors/systemd"]);
+    let journal = catalogue.find(&"journal_query".parse().unwrap()).unwrap().manifest();
+    let checked = journal
+        .check_args(&object(json!({ "unit": "nginx.service", "priority": "err" })))
+        .unwrap();
+    assert_eq!(
+        checked.argv()[4..],
+        [
+            "--unit",
+            "nginx.service",
+            "--since",
+            "1 hour ago",
+            "--lines",
+            "100",
+            "--priority",
+            "err"
+        ]
+    );
+    for bad in [
+        json!({ "unit": "nginx*.service" }),
+        json!({ "unit": "nginx.service", "lines": 1001 }),
+        json!({ "unit": "nginx.service", "lines": "all" }),
+        json!({ "unit": "nginx.service", "since": "yesterday" }),
+        json!({ "unit": "nginx.service", "priority": "0..7" }),
+    ] {
+        assert!(journal.check_args(&object(bad.clone())).is_err(), "{bad}");
     }
 }

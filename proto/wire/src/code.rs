@@ -160,6 +160,7 @@ codes! {
     ExecFailed "exec_failed" Never Machine "start the program",
     ExitNonzero "exit_nonzero" Never Program "succeed: the program's exit code is not 0",
     Signalled "signalled" Never Program "finish: a signal ended the program",
+    VerifyFailed "verify_failed" Never Program "show its effect afterwards",
     DeadlineExceeded "deadline_exceeded" Later Program "finish within its time limit",
     Internal "internal" Never Machine "do what it should",
 }

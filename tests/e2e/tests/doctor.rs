@@ -184,6 +184,7 @@ const RECEIPT: &str = "/etc/writ/receipt.key";
 const AGENT_EXEC: &str = "/usr/libexec/writ/agent-exec";
 const CERT: &str = "/etc/ssh/ssh_host_ed25519_key-cert.pub";
 const ACTION: &str = "/etc/writ/actions.d/x.toml";
+const SUDOERS: &str = "/etc/sudoers.d/writ";
 const ACCOUNTS: &[&str] = &["/etc/passwd", "/etc/shadow", "/etc/group", "/etc/gshadow"];
 
 /// The check that must find it, a part of what it must say, and how it is broken.
@@ -257,6 +258,16 @@ const BREAKAGES: &[(&str, &str, How)] = &[
     ("programs", "run by the probe x, is a script", Shell("printf '#!/bin/sh\\n' >/usr/libexec/x; chmod 755 /usr/libexec/x; printf '[probe.x]\\nkind = \"exec\"\\nprogram = \"/usr/libexec/x\"\\n' >>/etc/writ/target.toml", &[TOML, "/usr/libexec/x"])),
     ("programs", "has a set-id bit", Mended("cp /usr/libexec/writ/inspect /usr/libexec/x; chmod 4755 /usr/libexec/x; printf '[probe.x]\\nkind = \"exec\"\\nprogram = \"/usr/libexec/x\"\\n' >>/etc/writ/target.toml", &[TOML, "/usr/libexec/x"])),
     ("programs", "others can write it", Mended("cp /usr/libexec/writ/inspect /usr/libexec/x; chmod 757 /usr/libexec/x; printf '[probe.x]\\nkind = \"exec\"\\nprogram = \"/usr/libexec/x\"\\n' >>/etc/writ/target.toml", &[TOML, "/usr/libexec/x"])),
+    ("sudo", "has not the set-user-id bit alone", Mended("chmod 755 /usr/bin/sudo", &["/usr/bin/sudo"])),
+    ("sudo", "is missing", Shell("rm /usr/bin/sudo", &["/usr/bin/sudo"])),
+    ("sudoers", "is missing", Mended("rm /etc/sudoers.d/writ", &[SUDOERS])),
+    ("sudoers", "is not what the catalogue says now", Mended("sed -i 's/\"shop\", //' /etc/writ/actions.d/restart_service.toml", &["/etc/writ/actions.d/restart_service.toml", SUDOERS])),
+    ("sudoers", "is not what the catalogue says now", Mended("echo 'writ-exec ALL = (root) NOPASSWD: ALL' >>/etc/sudoers.d/writ", &[SUDOERS])),
+    ("sudoers", "with mode 640", Mended("chmod 640 /etc/sudoers.d/writ", &[SUDOERS])),
+    ("sudoers", "visudo -c: ", Shell("echo garbage >/etc/sudoers.d/other; chmod 440 /etc/sudoers.d/other", &["/etc/sudoers.d/other"])),
+    ("sudo_rights", "agent-runner may: (ALL) NOPASSWD: ALL", Shell("echo '%agent-runner ALL = (ALL) NOPASSWD: ALL' >/etc/sudoers.d/other; chmod 440 /etc/sudoers.d/other", &["/etc/sudoers.d/other"])),
+    ("sudo_rights", "writ-exec may also: (root) /bin/sh", Shell("echo 'writ-exec ALL = (root) /bin/sh' >/etc/sudoers.d/other; chmod 440 /etc/sudoers.d/other", &["/etc/sudoers.d/other"])),
+    ("sudo_rights", "sudo does not give writ-exec", Shell("sed -i '/includedir/d' /etc/sudoers", &["/etc/sudoers"])),
     ("task_ca", "holds 0 keys", Shell(": >/etc/writ/ca.pub", &["/etc/writ/ca.pub"])),
     ("task_ca", "holds 3 keys", Shell("for n in 1 2; do ssh-keygen -q -t ed25519 -N '' -f /root/k$n; cat /root/k$n.pub >>/etc/writ/ca.pub; done", &["/etc/writ/ca.pub", "/root/k1", "/root/k1.pub", "/root/k2", "/root/k2.pub"])),
     ("task_ca", "failed to", Shell("echo ssh-rsa AAAA >/etc/writ/ca.pub", &["/etc/writ/ca.pub"])),

@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::ids::{ALICE, BOB, CA, RELAY, STRANGER, WRIT_LOGS, WRIT_USERS, Who};
 use crate::records;
 use crate::root::Root;
+use crate::services;
 use crate::spawn::{Running, run, run_ok, wait_for};
 use crate::target::Target;
 use crate::world::World;
@@ -72,6 +73,10 @@ impl Control {
                 0o644,
                 fs::read(entry.path())?,
             )?;
+        }
+        // The services that targets let be restarted are listed here in the same bytes.
+        for (name, text) in services::manifests(world)? {
+            root.file(&format!("usr/share/writ/actions.d/{name}"), 0o644, text)?;
         }
         for (who, socket_group) in [(CA, CA.gid), (RELAY, WRIT_USERS)] {
             let Who { name, uid, gid, .. } = who;

@@ -9,14 +9,18 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, anyhow, ensure};
 use serde_json::{Value, json};
 
+use crate::control::POLICY;
 use crate::evidence::Evidence;
 use crate::ids::ALICE;
-use crate::mcp::McpClient;
+use crate::mcp::{Called, McpClient};
 use crate::records;
-use crate::stack::Stack;
+use crate::services::{self, Supervisor};
+use crate::stack::{Options, Stack};
 
 /// The log that is read.
 const LOG: &str = "/var/log/shop/web.log";
+/// The service that is restarted.
+const SERVICE: &str = "shop";
 
 /// One step: what it is called, the facts of it, and the lines for a person.
 struct Step {
@@ -60,13 +64,21 @@ fn print(step: &Step) {
 
 fn run(show: &mut dyn FnMut(Step)) -> Result<()> {
     let begun = Instant::now();
-    let stack = Stack::usual().context("the stack did not start")?;
+    let options = Options {
+        policy: Some([POLICY, RESTARTS].concat()),
+        ..Options::default()
+    };
+    let stack = Stack::start(&options).context("the stack did not start")?;
+    let supervisors: Vec<Supervisor> = stack.targets.iter().map(Supervisor::start).collect::<Result<_>>()?;
     show(built(&stack, begun)?);
     let mut client = stack.client(ALICE)?;
     let (read, task) = tail_twice(&mut client)?;
     show(read);
     show(shadow(&stack, &mut client, &task)?);
     show(elsewhere(&stack)?);
+    show(restarted(&stack, &mut client)?);
+    show(forbidden(&stack, &mut client)?);
+    drop(supervisors);
     client.call_ok("close_task", json!({ "task_id": task }))?;
     let evidence = Evidence::copy(&stack, "copies")?;
     show(replayed(&evidence, &task)?);
@@ -74,6 +86,19 @@ fn run(show: &mut dyn FnMut(Step)) -> Result<()> {
     show(flipped(&evidence)?);
     Ok(())
 }
+
+/// Beside the shipped policy: services may be restarted, but not those of one target.
+const RESTARTS: &str = r#"
+@id("operators-restart-services")
+permit (
+    principal in Group::"persons",
+    action in [Action::"restart_service", Action::"service_status", Action::"list_services"],
+    resource
+);
+
+@id("no-restarts-on-web-2")
+forbid (principal, action == Action::"restart_service", resource == Target::"web-2");
+"#;
 
 fn built(stack: &Stack, begun: Instant) -> Result<Step> {
     let web = stack.target("web-1")?;
@@ -147,6 +172,85 @@ fn shadow(stack: &Stack, client: &mut McpClient, task: &str) -> Result<Step> {
         lines: vec![format!("/etc/shadow refused by web-1 itself: {code}, its record {seq}")],
         facts: json!({"code": code, "by": "web-1", "record": seq, "answer": called.value}),
     })
+}
+
+/// A change: a service under a supervisor gets another process, as root, and a read says so afterwards.
+fn restarted(stack: &Stack, client: &mut McpClient) -> Result<Step> {
+    let web = stack.target("web-1")?;
+    let before = services::pid(web, SERVICE)?;
+    let begun = Instant::now();
+    let answer = restart(client, "web-1")?;
+    ensure!(!answer.is_error, "the restart was refused: {}", answer.value);
+    let took_ms = millis(begun);
+    let after = services::pid(web, SERVICE)?;
+    ensure!(before != after, "{SERVICE} still is process {before}");
+    let records = web.records()?;
+    let intent = records
+        .iter()
+        .rev()
+        .find(|record| records::is(record, "intent") && records::of(record, "action") == Some("restart_service"));
+    let intent = intent.ok_or_else(|| anyhow!("web-1 has no record of the restart"))?;
+    let argv: Vec<&str> = intent
+        .get("argv")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    let walls = intent.get("walls").cloned().unwrap_or_default();
+    ensure!(
+        walls == json!(["no_sandbox", "sudo:root"]),
+        "the record says of walls: {walls}"
+    );
+    Ok(Step {
+        name: "restart",
+        lines: vec![
+            format!("{SERVICE} on web-1: process {before} became {after}, in {took_ms:.1} ms, looked at afterwards"),
+            format!("  as root: {}", argv.join(" ")),
+            "  its own certificate for exactly this request; the record says that no walls stood".to_owned(),
+        ],
+        facts: json!({"before": before, "after": after, "took_ms": took_ms, "argv": argv, "walls": walls, "answer": answer.value}),
+    })
+}
+
+/// The same where policy forbids it.
+fn forbidden(stack: &Stack, client: &mut McpClient) -> Result<Step> {
+    let web = stack.target("web-2")?;
+    let before = services::pid(web, SERVICE)?;
+    let answer = restart(client, "web-2")?;
+    ensure!(
+        answer.is_error && answer.code() == "policy_denied",
+        "not denied: {}",
+        answer.value
+    );
+    ensure!(
+        services::pid(web, SERVICE)? == before,
+        "{SERVICE} on web-2 was restarted"
+    );
+    let records = stack.control.records_ca()?;
+    let refused = records.iter().rev().find(|record| records::is(record, "refused"));
+    let policy = refused
+        .and_then(|record| record.get("policy"))
+        .cloned()
+        .unwrap_or_default();
+    ensure!(
+        policy == json!(["no-restarts-on-web-2"]),
+        "the CA's record names {policy}"
+    );
+    Ok(Step {
+        name: "forbidden",
+        lines: vec![format!(
+            "{SERVICE} on web-2: policy_denied by no-restarts-on-web-2; it still is process {before}"
+        )],
+        facts: json!({"code": answer.code(), "policy": policy, "pid": before, "answer": answer.value}),
+    })
+}
+
+fn restart(client: &mut McpClient, target: &str) -> Result<Called> {
+    let arguments = json!({
+        "action": "restart_service", "target": target, "args": {"unit": SERVICE}, "reason": "the shop answers slowly",
+    });
+    client.call("run_action", arguments)
 }
 
 /// A thief has the certificate and even its key: it still names one target, and sshd of another does not let it in.

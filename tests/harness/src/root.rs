@@ -15,8 +15,8 @@ use crate::world::World;
 const NO: Option<&str> = None;
 
 /// Programs of `/usr/bin` that actions of tests run.
-const ACTION_PROGRAMS: [&str; 12] = [
-    "cat", "dd", "echo", "env", "false", "head", "perl", "sleep", "tail", "timeout", "true", "yes",
+const ACTION_PROGRAMS: [&str; 13] = [
+    "cat", "dd", "echo", "env", "false", "head", "perl", "sleep", "sv", "tail", "timeout", "true", "yes",
 ];
 
 /// A root file system; unmounted when the value goes.
@@ -242,7 +242,7 @@ impl Root {
     fn children_of(&self, from: &str, inside: &str) -> Result<()> {
         for entry in fs::read_dir(from).into_iter().flatten() {
             let name = entry?.file_name();
-            if let Some(name) = name.to_str().filter(|name| *name != "writ") {
+            if let Some(name) = name.to_str().filter(|name| !matches!(*name, "writ" | "sudo")) {
                 self.mirror(&Path::new(from).join(name), &format!("{inside}/{name}"))?;
             }
         }

@@ -15,6 +15,7 @@ use crate::records;
 use crate::root::Root;
 use crate::spawn::{Running, run, run_ok, wait_for};
 use crate::world::World;
+use crate::{services, sudo};
 
 /// The program behind the account's ForceCommand, inside a target.
 pub const AGENT_EXEC: &str = "/usr/libexec/writ/agent-exec";
@@ -64,6 +65,8 @@ impl Target {
         // As on a Debian with cron and at: the install steps go by these.
         root.file("etc/debian_version", 0o644, "12.0\n")?;
         root.file("etc/at.deny", 0o644, "daemon\n")?;
+        sudo::install(&root)?;
+        services::lay(&root)?;
         demo_files(&root)?;
         Ok(Target {
             name: name.to_owned(),
@@ -81,8 +84,13 @@ impl Target {
             let mode = std::os::unix::fs::MetadataExt::mode(&fs::metadata(&file)?) & 0o777;
             self.root.file(&inside.to_string_lossy(), mode, fs::read(&file)?)?;
         }
-        self.as_root("/root/writ/install", &[&self.name], b"")?;
-        // An administrator would now say where this machine's sshd listens: here that is no port 22.
+        self.as_root("/root/writ/install", &[&self.name, "runit"], b"")?;
+        // An administrator would now list the services of this machine, and tell sudo.
+        for (name, text) in services::manifests(world)? {
+            self.root.file(&format!("etc/writ/actions.d/{name}"), 0o644, text)?;
+        }
+        self.as_root("/usr/sbin/writ-target", &["sudoers", "--install"], b"")?;
+        // And say where this machine's sshd listens: here that is no port 22.
         let config = fs::read_to_string(self.root.at("etc/writ/target.toml"))?;
         let here = format!("address = \"{}\"\nport = {}\n", self.address.ip(), self.address.port());
         let config = config.replace("address = \"127.0.0.1\"\nport = 22\n", &here);

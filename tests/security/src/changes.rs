@@ -25,7 +25,7 @@ pub fn permit(
     let mut grant = grant_of(&relay.task.certificate)?;
     let hash: String = Sha256::digest(&text).iter().map(|byte| format!("{byte:02x}")).collect();
     let more = json!({
-        "kind": "action", "actions": [effects::ACTION], "request_sha256": hash, "manifest": payload["manifest"],
+        "kind": "action", "actions": [payload["action"]], "request_sha256": hash, "manifest": payload["manifest"],
         "approvals": 0, "krl": 0,
     });
     let (Value::Object(grant_keys), Value::Object(more)) = (&mut grant, more) else {

@@ -2,6 +2,7 @@
 
 pub mod changes;
 pub mod maze;
+pub mod privileged;
 pub mod stage;
 pub mod tries;
 

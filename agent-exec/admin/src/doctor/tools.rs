@@ -12,6 +12,7 @@ use super::MAX_BYTES;
 
 pub(super) const SSHD: &str = "/usr/sbin/sshd";
 pub(super) const SSH_KEYGEN: &str = "/usr/bin/ssh-keygen";
+pub(super) const SUDO: &str = "/usr/bin/sudo";
 pub(super) const SYSTEMCTL: &str = "/usr/bin/systemctl";
 pub(super) const LS: &str = "/bin/ls";
 

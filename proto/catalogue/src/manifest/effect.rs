@@ -5,7 +5,7 @@ use wire::Risk;
 
 use super::exec::Template;
 use super::read::{parsed, risk_of};
-use super::{DryRun, Exec, Privilege, Verify};
+use super::{DryRun, Element, Exec, Privilege, VERIFY_WAIT_MS, Verify, privileged};
 use crate::table::Table;
 use crate::text;
 
@@ -56,7 +56,7 @@ pub(super) fn read(table: &mut Table<'_>, risk: Option<Risk>, exec: Option<&Exec
     };
     effect.dry_run = dry_run(table, risk, program, template);
     effect.verify = verify(table, template);
-    effect.privilege = privilege(table, template);
+    effect.privilege = privilege(table, template, exec, effect.dry_run.as_ref());
     effect
 }
 
@@ -84,6 +84,9 @@ fn verify(table: &mut Table<'_>, template: &Template<'_>) -> Option<Verify> {
     let action = table
         .demand_string("action")
         .and_then(|name| parsed(&table, "action", &name));
+    let wait_ms = table
+        .integer("wait_ms", 100, VERIFY_WAIT_MS.1)
+        .unwrap_or(VERIFY_WAIT_MS.0);
     let mut args = Map::new();
     match table.take("args") {
         None => {}
@@ -117,11 +120,20 @@ fn verify(table: &mut Table<'_>, template: &Template<'_>) -> Option<Verify> {
         Some(_) => table.fault("args", "must be a table"),
     }
     table.finish();
-    Some(Verify { action: action?, args })
+    Some(Verify {
+        action: action?,
+        args,
+        wait_ms,
+    })
 }
 
 /// A privileged action's command lines are listed in sudoers one by one, so there must be finitely many, and few.
-fn privilege(table: &mut Table<'_>, template: &Template<'_>) -> Privilege {
+fn privilege(
+    table: &mut Table<'_>,
+    template: &Template<'_>,
+    exec: Option<&Exec>,
+    dry_run: Option<&DryRun>,
+) -> Privilege {
     match table.string("privilege").as_deref() {
         None => return Privilege::None,
         Some("sudo") => {}
@@ -133,10 +145,15 @@ fn privilege(table: &mut Table<'_>, template: &Template<'_>) -> Privilege {
             return Privilege::None;
         }
     }
-    let mut lines = 1_usize;
+    let mut lines = if dry_run.is_some() { 2_usize } else { 1 };
     for (name, property) in template.properties {
         match property.choices() {
-            Some(choices) => lines = lines.saturating_mul(choices.len()),
+            Some(choices) => {
+                lines = lines.saturating_mul(choices.len());
+                if let Some(word) = privileged::unfit(choices) {
+                    table.fault("privilege", inexpressible(&word));
+                }
+            }
             None if template.files.contains_key(name) => {}
             None => table.fault("privilege", format!("needs an enum or const for the argument {name}")),
         }
@@ -147,5 +164,29 @@ fn privilege(table: &mut Table<'_>, template: &Template<'_>) -> Privilege {
             format!("unfolds into {lines} command lines, more than {MAX_PRIVILEGED}"),
         );
     }
+    let argv = match exec {
+        Some(Exec::Program { program, argv, .. }) => {
+            if let Some(program) = program.to_str().filter(|program| !privileged::is_plain(program)) {
+                table.fault("privilege", inexpressible(program));
+            }
+            argv.as_slice()
+        }
+        Some(Exec::Probe { .. }) => {
+            table.fault("privilege", "needs a program in exec");
+            &[]
+        }
+        None => &[],
+    };
+    for element in argv.iter().chain(dry_run.iter().flat_map(|dry_run| &dry_run.argv)) {
+        match element {
+            Element::Constant(word) if !privileged::is_plain(word) => table.fault("privilege", inexpressible(word)),
+            Element::Constant(_) | Element::Argument(_) => {}
+        }
+    }
     Privilege::Sudo
+}
+
+fn inexpressible(word: &str) -> String {
+    let wanted = "a word of a-z A-Z 0-9 - _ . / @ % + , : =, because sudoers lists it";
+    format!("wants {wanted}, not \"{}\"", text::quoted(word))
 }

@@ -47,8 +47,13 @@ pub(super) fn manifest(bytes: &[u8], faults: &Faults) -> Option<Manifest> {
         files: &files,
     };
     let exec = exec::read(&mut table, &template);
+    // Nothing stands around root's process, so a manifest must not say that something does.
+    let caged = !table.has("privilege");
+    if !caged && table.has("sandbox") {
+        table.fault("sandbox", "does not go with privilege: what runs as root is not caged");
+    }
     let profile = profile(&mut table);
-    let limits = limits::read(&mut table, profile);
+    let limits = limits::read(&mut table, if caged { profile } else { Profile::Tool });
     let effect = effect::read(&mut table, risk, exec.as_ref().map(|(exec, _)| exec), &template);
     table.finish();
     let (exec, output) = exec?;

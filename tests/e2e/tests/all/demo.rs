@@ -23,6 +23,8 @@ fn the_demo_shows_what_it_says() {
             "tail_log",
             "read_file",
             "stolen",
+            "restart",
+            "forbidden",
             "replay",
             "verify",
             "flipped"
@@ -38,11 +40,16 @@ fn the_demo_shows_what_it_says() {
     assert_eq!(facts(2, "by"), "web-1");
     assert!(facts(2, "record").as_u64().unwrap() > 0);
     assert_eq!(facts(3, "by"), "sshd");
-    assert_eq!(facts(4, "task_id"), facts(1, "task_id"));
+    assert_ne!(facts(4, "before"), facts(4, "after"));
+    assert_eq!(facts(4, "walls"), serde_json::json!(["no_sandbox", "sudo:root"]));
+    assert_eq!(facts(4, "argv")[0], "/usr/bin/sudo");
+    assert_eq!(facts(5, "code"), "policy_denied");
+    assert_eq!(facts(5, "policy"), serde_json::json!(["no-restarts-on-web-2"]));
+    assert_eq!(facts(6, "task_id"), facts(1, "task_id"));
     // The task was opened, certified, used three times (one refused) and closed: at least that many records.
-    assert!(facts(4, "timeline").as_u64().unwrap() >= 10);
-    assert_eq!(facts(5, "exit"), 0);
-    assert_eq!(facts(5, "logs"), 3);
-    assert_eq!(facts(6, "exit"), 2);
-    assert!(facts(6, "fault")["seq"].as_u64().is_some());
+    assert!(facts(6, "timeline").as_u64().unwrap() >= 10);
+    assert_eq!(facts(7, "exit"), 0);
+    assert_eq!(facts(7, "logs"), 4);
+    assert_eq!(facts(8, "exit"), 2);
+    assert!(facts(8, "fault")["seq"].as_u64().is_some());
 }

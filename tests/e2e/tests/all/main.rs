@@ -14,6 +14,7 @@ mod read_actions;
 mod readme;
 mod renewal;
 mod restart;
+mod services;
 mod setup;
 mod sshd_facts;
 mod up;
