@@ -449,6 +449,47 @@ mod tests {
     }
 
     #[test]
+    fn a_relay_elsewhere_is_known_by_its_keys_and_the_example_shows_how() {
+        let shipped = include_str!("../../deploy/ca/ca.toml");
+        let far = shipped
+            .replace("# tls_listen", "tls_listen")
+            .replace("uid = 64110", "#")
+            .replace("# tls_keys", "tls_keys");
+        let config = Config::parse(&far).unwrap();
+        assert_eq!(config.tls_listen, Some("192.0.2.1:7443".parse().unwrap()));
+        assert_eq!(config.relays[0].known_by, KnownBy::Keys("/etc/writ/relay-1.pub".into()));
+
+        let refused = |from: &str, to: &str| faults(&far.replace(from, to));
+        for (from, to, fault) in [
+            ("tls_listen = ", "# ", "tls_listen: a relay has tls_keys"),
+            (
+                "192.0.2.1:7443",
+                "ca.example:7443",
+                "tls_listen: an address and a port are wanted",
+            ),
+            (
+                "192.0.2.1:7443",
+                "192.0.2.1:0",
+                "tls_listen: an address and a port are wanted",
+            ),
+            (
+                "\ntls_keys",
+                "\nuid = 7\ntls_keys",
+                "relay[0].uid: one of uid and tls_keys is wanted",
+            ),
+            (
+                "tls_keys = \"/etc",
+                "tls_keys = \"etc",
+                "relay[0].tls_keys: an absolute path is wanted",
+            ),
+            ("tls_keys = ", "# ", "relay[0].uid: missing"),
+        ] {
+            let found = refused(from, to);
+            assert!(found.contains(fault), "{fault} not in:\n{found}");
+        }
+    }
+
+    #[test]
     fn all_faults_are_named_at_once_without_values() {
         let text = GOOD
             .replace("key_dir", "keys_dir")
