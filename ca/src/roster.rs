@@ -170,6 +170,9 @@ mod tests {
             persons: ["alice".parse().unwrap()].into(),
             targets: Targets::All,
             source_addresses: vec!["::1".parse().unwrap()],
+            calls_per_minute: 1,
+            person_calls_per_minute: 1,
+            refusals_per_minute: 1,
         }
     }
 
@@ -177,7 +180,7 @@ mod tests {
         roster.find(&caller).map(|relay| relay.name.to_string())
     }
 
-    /// REQ-CARPC-1, REQ-CARPC-22
+    /// REQ-CARPC-1, REQ-CARPC-23
     #[test]
     fn a_relay_is_known_by_its_uid_or_by_its_keys_as_they_are_now() {
         let dir = tempfile::tempdir().unwrap();

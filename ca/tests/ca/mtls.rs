@@ -173,7 +173,7 @@ fn counted(room: &Room) -> u64 {
     count["count"].as_u64().unwrap()
 }
 
-/// REQ-CARPC-23
+/// REQ-CARPC-24
 #[tokio::test(flavor = "multi_thread")]
 async fn no_client_cert() {
     let room = room();
@@ -198,7 +198,7 @@ async fn no_client_cert() {
     running.stop().await;
 }
 
-/// REQ-CARPC-22, REQ-CARPC-23
+/// REQ-CARPC-23, REQ-CARPC-24
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_peer_on_ca_port() {
     let room = room();
@@ -223,7 +223,7 @@ async fn wrong_peer_on_ca_port() {
     running.stop().await;
 }
 
-/// REQ-CARPC-3, REQ-CARPC-5, REQ-CARPC-15, REQ-CARPC-22
+/// REQ-CARPC-3, REQ-CARPC-5, REQ-CARPC-15, REQ-CARPC-23
 #[tokio::test(flavor = "multi_thread")]
 async fn other_relay_cert() {
     let stand = Stand::with_policy(ALL).await;
@@ -349,7 +349,7 @@ async fn a_relay_has_no_operators_calls() {
     running.stop().await;
 }
 
-/// REQ-CARPC-22
+/// REQ-CARPC-23
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_is_taken_out_is_refused_with_the_next_call_on_an_open_connection() {
     let room = room();
@@ -374,7 +374,7 @@ async fn a_key_that_is_taken_out_is_refused_with_the_next_call_on_an_open_connec
     running.stop().await;
 }
 
-/// REQ-CARPC-28
+/// REQ-CARPC-29
 #[tokio::test(flavor = "multi_thread")]
 async fn both_keys_are_replaced_under_load_and_no_call_fails() {
     const NEXT_CA: u8 = 80;
@@ -430,7 +430,7 @@ async fn both_keys_are_replaced_under_load_and_no_call_fails() {
     running.stop().await;
 }
 
-/// REQ-CARPC-27
+/// REQ-CARPC-28
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_half_open_handshakes_keeps_nobody_out() {
     const FLOOD: u64 = 400;
@@ -470,7 +470,7 @@ async fn a_flood_of_half_open_handshakes_keeps_nobody_out() {
     running.stop().await;
 }
 
-/// REQ-CARPC-27
+/// REQ-CARPC-28
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_has_so_many_connections_and_others_have_theirs() {
     let mut room = room();
@@ -496,7 +496,7 @@ async fn a_key_has_so_many_connections_and_others_have_theirs() {
     running.stop().await;
 }
 
-/// REQ-CARPC-22
+/// REQ-CARPC-23
 #[test]
 fn a_start_refuses_keys_that_would_not_do() {
     let refused = |change: fn(&mut Room)| {

@@ -153,7 +153,7 @@ fn server_with(shows: CertifiedKey) -> TlsAcceptor {
     TlsAcceptor::from(Arc::new(config))
 }
 
-/// REQ-CARPC-23, REQ-CARPC-25
+/// REQ-CARPC-24, REQ-CARPC-26
 #[tokio::test]
 async fn both_sides_meet_in_tls_1_3_with_mlkem_and_http_2() {
     let (near, far) = pair().await;
@@ -169,7 +169,7 @@ async fn both_sides_meet_in_tls_1_3_with_mlkem_and_http_2() {
     assert_eq!(there.server_name(), None, "nothing is said about whom we want");
 }
 
-/// REQ-CARPC-25
+/// REQ-CARPC-26
 #[tokio::test]
 async fn nothing_is_resumed() {
     // This client keeps what tickets it gets, and would come back with them.
@@ -186,14 +186,14 @@ async fn nothing_is_resumed() {
     }
 }
 
-/// REQ-CARPC-23
+/// REQ-CARPC-24
 #[tokio::test]
 async fn no_client_cert() {
     let refused = refusal(stranger(None, &[&TLS13])).await;
     assert!(matches!(refused, HandshakeError::NoKey), "{refused}");
 }
 
-/// REQ-CARPC-23
+/// REQ-CARPC-24
 #[tokio::test]
 async fn a_key_that_nobody_is_known_by_is_refused_and_named() {
     let refused = refusal(stranger(Some(plainly(9)), &[&TLS13])).await;
@@ -204,7 +204,7 @@ async fn a_key_that_nobody_is_known_by_is_refused_and_named() {
     assert!(refused.to_string().contains(&shown.fingerprint()), "{refused}");
 }
 
-/// REQ-CARPC-23, REQ-CARPC-26: certificates are no secret; whoever saw one can show it. The signature is what counts.
+/// REQ-CARPC-24, REQ-CARPC-27: certificates are no secret; whoever saw one can show it. The signature is what counts.
 #[tokio::test]
 async fn a_certificate_without_its_key_is_refused_on_both_sides() {
     let shows = CertifiedKey::new(plainly(RELAY).cert, library_key(9).1);
@@ -219,7 +219,7 @@ async fn a_certificate_without_its_key_is_refused_on_both_sides() {
     assert!(matches!(stream.unwrap_err(), HandshakeError::Broken(_)));
 }
 
-/// REQ-CARPC-23
+/// REQ-CARPC-24
 #[tokio::test]
 async fn a_key_of_another_kind_is_refused() {
     let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
@@ -231,7 +231,7 @@ async fn a_key_of_another_kind_is_refused() {
     assert!(matches!(refused, HandshakeError::NoKey), "{refused}");
 }
 
-/// REQ-CARPC-24: whoever holds the key could write other dates; a key ends when it is taken out of the other side's file.
+/// REQ-CARPC-25: whoever holds the key could write other dates; a key ends when it is taken out of the other side's file.
 #[tokio::test]
 async fn the_dates_names_and_issuers_of_a_certificate_say_nothing() {
     let mut expired = CertificateParams::new(vec!["mallory.example".to_owned()]).unwrap();
@@ -254,7 +254,7 @@ async fn the_dates_names_and_issuers_of_a_certificate_say_nothing() {
     }
 }
 
-/// REQ-CARPC-26
+/// REQ-CARPC-27
 #[tokio::test]
 async fn a_relay_sends_nothing_to_a_server_with_another_key() {
     let (near, far) = pair().await;
@@ -270,7 +270,7 @@ async fn a_relay_sends_nothing_to_a_server_with_another_key() {
     assert!(alert.to_string().contains("CertificateUnknown"), "{alert}");
 }
 
-/// REQ-CARPC-23
+/// REQ-CARPC-24
 #[tokio::test]
 async fn tls_1_2_is_refused() {
     let refused = refusal(stranger(Some(plainly(RELAY)), &[&TLS12])).await;
@@ -280,7 +280,7 @@ async fn tls_1_2_is_refused() {
     assert!(why.to_string().contains("peer is incompatible"), "{why}");
 }
 
-/// REQ-CARPC-23
+/// REQ-CARPC-24
 #[tokio::test]
 async fn what_is_not_tls_is_refused() {
     let sent: [&[u8]; 4] = [
@@ -298,7 +298,7 @@ async fn what_is_not_tls_is_refused() {
     }
 }
 
-/// REQ-CARPC-27
+/// REQ-CARPC-28
 #[tokio::test]
 async fn whoever_does_not_go_on_is_let_go() {
     // Silent from the beginning, and in the middle of its first message; as a client, and as a server.

@@ -106,7 +106,7 @@ fn unavailable(answer: Result<relay::issuer::Description, Error>) -> String {
     }
 }
 
-/// REQ-CARPC-23
+/// REQ-CARPC-24
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ca_on_another_machine_is_asked_over_one_connection() {
     let elsewhere = Elsewhere::new().await;
@@ -124,7 +124,7 @@ async fn a_ca_on_another_machine_is_asked_over_one_connection() {
     assert_eq!(issuer.uid().await, None, "nobody's uid can be seen from here");
 }
 
-/// REQ-CARPC-26
+/// REQ-CARPC-27
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ca_with_another_key_is_asked_nothing() {
     let elsewhere = Elsewhere::new().await;
@@ -134,7 +134,7 @@ async fn a_ca_with_another_key_is_asked_nothing() {
     assert!(elsewhere.came.lock().unwrap().is_empty());
 }
 
-/// REQ-CARPC-26
+/// REQ-CARPC-27
 #[tokio::test(flavor = "multi_thread")]
 async fn without_keys_nothing_is_asked_and_with_them_it_goes_on() {
     let elsewhere = Elsewhere::new().await;
@@ -156,7 +156,7 @@ async fn without_keys_nothing_is_asked_and_with_them_it_goes_on() {
     unavailable(issuer.describe().await);
 }
 
-/// REQ-CARPC-28
+/// REQ-CARPC-29
 #[tokio::test(flavor = "multi_thread")]
 async fn all_keys_are_replaced_under_load_and_no_call_fails() {
     let elsewhere = Elsewhere::new().await;
@@ -199,7 +199,7 @@ async fn all_keys_are_replaced_under_load_and_no_call_fails() {
     assert_eq!(connected(), 4, "one for each change and no more");
 }
 
-/// REQ-CARPC-27
+/// REQ-CARPC-28
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_listens_and_says_nothing_is_no_ca() {
     let elsewhere = Elsewhere::new().await;

@@ -35,7 +35,7 @@ fn read(task: &Value) -> Value {
     json!({"target": "web-1", "path": "/var/log/shop/web.log", "task_id": task})
 }
 
-/// REQ-CARPC-22, REQ-CARPC-23
+/// REQ-CARPC-23, REQ-CARPC-24
 #[test]
 fn a_relay_on_another_machine_is_served_over_tls_the_whole_way_and_cut_off_by_its_key() {
     let stack = stack();
@@ -79,7 +79,7 @@ fn a_relay_on_another_machine_is_served_over_tls_the_whole_way_and_cut_off_by_it
     client.call_ok("read_file", read(&task)).unwrap();
 }
 
-/// REQ-CARPC-28
+/// REQ-CARPC-29
 #[test]
 fn both_sides_keys_are_replaced_while_requests_are_authorized_and_none_fails() {
     let stack = stack();
