@@ -4,6 +4,7 @@
 //! peer's alternate, medians are taken ([`statistic`]), rows are kept ([`report`]). A row whose runs were not all what they
 //! had to be is never written: killed children look fast. Nothing here decides whether a figure is good enough to ship.
 
+pub mod ca_issue;
 pub mod calls;
 pub mod cold_task;
 pub mod disk;
@@ -32,13 +33,14 @@ use report::Report;
 pub type Bench = (&'static str, fn(&mut Report) -> Result<()>);
 
 /// All benches.
-pub const BENCHES: [Bench; 8] = [
+pub const BENCHES: [Bench; 9] = [
     ("warm_action", warm_action::run),
     ("warm_change", warm_change::run),
     ("warm_rate", warm_rate::run),
     ("cold_task", cold_task::run),
     ("mcp_call", mcp_call::run),
     ("first_answer", first_answer::run),
+    ("ca_issue", ca_issue::run),
     ("relay", relay_memory::run),
     ("executor", executor::run),
 ];

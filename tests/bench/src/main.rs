@@ -1,6 +1,6 @@
 //! `writ-bench FOLDER [BENCH…]` takes the samples of these benches, or of all, and writes them below FOLDER. Exit codes:
 //! 0 all rows were written, whether they meet their goals or not; 1 a bench failed. `writ-bench sessions` is its half that
-//! runs inside a target.
+//! runs inside a target, `writ-bench issue` the one beside the CA.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -8,12 +8,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, ensure};
 use bench::report::Report;
-use bench::{BENCHES, Bench, machine, net, session};
+use bench::{BENCHES, Bench, ca_issue, machine, net, session};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let done = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["sessions"] => session::main(),
+        ["issue"] => ca_issue::callers(),
         [folder, ref names @ ..] => run(Path::new(folder), names),
         [] => Err(anyhow::anyhow!("usage: writ-bench FOLDER [BENCH…]")),
     };

@@ -39,7 +39,8 @@ pub struct Site {
     pub log: OnDisk,
     /// The others' private key, in a file that only root reads.
     pub key: PathBuf,
-    _others: [OnDisk; 4],
+    ca_log: OnDisk,
+    _others: [OnDisk; 3],
 }
 
 impl Site {
@@ -62,7 +63,8 @@ impl Site {
         stack.control.stop_relay();
         stack.control.stop_ca();
         let put = |folder| OnDisk::put(stack.control.root(), folder, &disk);
-        let others = [state, put(CA_LOG)?, put(RELAY_LOG)?, put(RELAY_STATE)?];
+        let ca_log = put(CA_LOG)?;
+        let others = [state, put(RELAY_LOG)?, put(RELAY_STATE)?];
         stack.control.start_ca()?;
         stack.control.start_relay()?;
         let key = plain_account(&mut stack)?;
@@ -70,8 +72,17 @@ impl Site {
             stack,
             log,
             key,
+            ca_log,
             _others: others,
         })
+    }
+}
+
+impl Site {
+    /// The CA's log, on the disk.
+    #[must_use]
+    pub fn ca_log(&self) -> &OnDisk {
+        &self.ca_log
     }
 }
 
