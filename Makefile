@@ -18,7 +18,7 @@ export HARNESS_BIN := $(OUT)/stack
 export MAKECMDGOALS
 
 # agent-exec and inspect run on targets: static, in a profile of their own, built by themselves so that no other crate
-# chooses features for them. musl where it is installed, else glibc's static start files.
+# chooses features for them. agent-exec has musl where it is installed, else glibc's static start files.
 MUSL := $(subst -gnu,-musl,$(HOST))
 ifneq ($(wildcard $(shell rustc --print sysroot 2>/dev/null)/lib/rustlib/$(MUSL)),)
 AGENT_TARGET := $(MUSL)
@@ -28,6 +28,10 @@ AGENT_TARGET := $(HOST)
 AGENT_FLAGS := -Ctarget-feature=+crt-static
 endif
 AGENT_OUT := $(OUT)/$(AGENT_TARGET)/agent
+
+# inspect starts without any C library (docs/adr/0009), so it is built for this host's target, which is always installed.
+INSPECT_FLAGS := --cfg no_c_library -Crelocation-model=static
+INSPECT_OUT := $(OUT)/$(HOST)/agent
 
 # How everything else is built: as it is debugged, or as it is shipped.
 PROFILE := dev
@@ -87,6 +91,7 @@ bench: setup ## figures against their goals, into target/bench/results.jsonl (BE
 lint: ## fmt, clippy and rustdoc, warnings refused
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTFLAGS='$(INSPECT_FLAGS)' $(CARGO) clippy --profile agent --target $(HOST) -p writ-inspect -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --workspace --no-deps --quiet
 
 .PHONY: build
@@ -100,14 +105,14 @@ build: agent target-package ## all binaries, laid out for the harness below targ
 .PHONY: agent
 agent: ## agent-exec and inspect: static, release
 	@RUSTFLAGS='$(AGENT_FLAGS)' $(CARGO) build --quiet --profile agent --target $(AGENT_TARGET) -p agent-exec
-	@RUSTFLAGS='$(AGENT_FLAGS)' $(CARGO) build --quiet --profile agent --target $(AGENT_TARGET) -p writ-inspect
+	@RUSTFLAGS='$(INSPECT_FLAGS)' $(CARGO) build --quiet --profile agent --target $(HOST) -p writ-inspect
 
 .PHONY: target-package
 target-package: agent ## the folder to copy to a host that becomes a target: see deploy/target
 	@$(CARGO) build --quiet --profile $(PROFILE) -p writ-target
 	@rm -rf $(HARNESS_BIN)/target/actions.d $(HARNESS_BIN)/target/supervisors
 	@mkdir -p $(HARNESS_BIN)/target/actions.d $(HARNESS_BIN)/target/supervisors/systemd $(HARNESS_BIN)/target/supervisors/runit
-	@install -m 755 $(AGENT_OUT)/agent-exec $(AGENT_OUT)/inspect $(BUILT)/writ-target deploy/target/install $(HARNESS_BIN)/target/
+	@install -m 755 $(AGENT_OUT)/agent-exec $(INSPECT_OUT)/inspect $(BUILT)/writ-target deploy/target/install $(HARNESS_BIN)/target/
 	@install -m 644 sshd/50-writ.conf sshd/49-writ-hostcert.conf deploy/target/target.toml.example $(HARNESS_BIN)/target/
 	@install -m 644 proto/catalogue/actions.d/*.toml $(HARNESS_BIN)/target/actions.d/
 	@for supervisor in systemd runit; do \

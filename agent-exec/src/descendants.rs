@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt as _;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
@@ -25,6 +26,10 @@ pub(crate) fn adopt() -> Result<(), nix::Error> {
 
 /// Ends all descendants, and says how many could not be ended.
 pub(crate) fn end_all() -> usize {
+    // Whoever lost its parent became a child before that parent could be waited for: without a child there is nobody below.
+    if reap() == Left::Nobody {
+        return 0;
+    }
     end(|| below([me()]))
 }
 
@@ -141,11 +146,22 @@ fn signal(pid: i32, signal: Signal) {
     let _ = kill(Pid::from_raw(pid), signal);
 }
 
+/// Whether there are children.
+#[derive(Debug, PartialEq, Eq)]
+enum Left {
+    Nobody,
+    Somebody,
+}
+
 /// Takes the status of every child that is dead.
-fn reap() {
-    while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-        if status == WaitStatus::StillAlive {
-            return;
+fn reap() -> Left {
+    loop {
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::StillAlive) => return Left::Somebody,
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(Errno::ECHILD) => return Left::Nobody,
+            // Nobody knows: it is looked for.
+            Err(_) => return Left::Somebody,
         }
     }
 }

@@ -8,6 +8,7 @@
 //! It has one thread, no verbs, no configuration but `/etc/writ`, and it ends with its session.
 
 use std::ffi::OsString;
+use std::io::{Stdout, stdout};
 use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::process::ExitCode;
@@ -46,7 +47,7 @@ mod walls;
 use error::{Fatal, Refusal};
 use house::Config;
 use order::{Permits, Task};
-use peer::{Line, Lines};
+use peer::{Line, Lines, Out};
 use sys::Resting;
 use target::Target;
 
@@ -63,10 +64,11 @@ pub fn main() -> ExitCode {
             match fatal {
                 Fatal::Arguments | Fatal::Ids(_) => ExitCode::from(2),
                 Fatal::File { .. } | Fatal::Log(_) | Fatal::Peer(_) => {
-                    let _ = say(&TargetLine::Refused {
+                    let refused = TargetLine::Refused {
                         line: 0,
                         code: fatal.code(),
-                    });
+                    };
+                    let _ = Out::new(stdout()).map(|out| say(&out, &refused));
                     ExitCode::FAILURE
                 }
             }
@@ -82,6 +84,7 @@ fn session() -> Result<(), Fatal> {
     // First to rest: until then the real uid is the actions' own, and one of them could stop this process with a lock in
     // its hands, for every session to come.
     let resting = sys::rest(started).map_err(|error| Fatal::Ids(error.to_string()))?;
+    let out = Out::new(stdout()).map_err(Fatal::Peer)?;
     let mut target = Target::open(config)?;
     target.recover()?;
     descendants::adopt().map_err(|errno| Fatal::Ids(format!("no subreaper: {errno}")))?;
@@ -92,23 +95,24 @@ fn session() -> Result<(), Fatal> {
         permits: Permits::default(),
         resting,
     };
-    let served = serve(&mut target, &mut session);
+    let served = serve(&mut target, &mut session, &out);
     // Of an action whose supervisor was killed something may have been left: nothing is resident.
     descendants::end_strays(resting.ids().runner_uid);
     served
 }
 
 /// From the hello to the end of the relay's lines.
-fn serve(target: &mut Target, session: &mut Session) -> Result<(), Fatal> {
+fn serve(target: &mut Target, session: &mut Session, out: &Out<Stdout>) -> Result<(), Fatal> {
     target.flush_strangers();
     if let Some(command) = std::env::var_os("SSH_ORIGINAL_COMMAND").filter(|command| command != EXEC) {
         target.count_stranger(&Refusal::because(Code::OriginalCommand, command.to_string_lossy()));
-        return say(&TargetLine::Refused {
+        let refused = TargetLine::Refused {
             line: 0,
             code: Code::OriginalCommand,
-        });
+        };
+        return say(out, &refused);
     }
-    say(&target.hello()?)?;
+    say(out, &target.hello()?)?;
     let stdin = std::io::stdin();
     let mut lines = Lines::new(stdin.as_fd(), limits::LINE_IN);
     for number in 1.. {
@@ -120,13 +124,14 @@ fn serve(target: &mut Target, session: &mut Session) -> Result<(), Fatal> {
         };
         match reply {
             None => {}
-            Some(Ok(answer)) => say(&TargetLine::Answer(answer))?,
+            Some(Ok(answer)) => say(out, &TargetLine::Answer(answer))?,
             Some(Err(refusal)) => {
                 target.count_stranger(&refusal);
-                say(&TargetLine::Refused {
+                let refused = TargetLine::Refused {
                     line: number,
                     code: refusal.code,
-                })?;
+                };
+                say(out, &refused)?;
                 // Where a line was not read to its end, nothing says where the next one begins.
                 if lines.lost() {
                     return Ok(());
@@ -149,9 +154,8 @@ fn check_arguments(mut arguments: impl Iterator<Item = OsString>) -> Result<(), 
     }
 }
 
-fn say(line: &TargetLine) -> Result<(), Fatal> {
-    line.write_to(peer::Writer::buffered(std::io::stdout()))
-        .map_err(Fatal::Peer)
+fn say(out: &Out<Stdout>, line: &TargetLine) -> Result<(), Fatal> {
+    line.write_to(out.writer()).map_err(Fatal::Peer)
 }
 
 fn now() -> u64 {

@@ -43,10 +43,12 @@ pub(crate) fn open(path: &str, within: &[PathBuf]) -> Result<File, PathRefused> 
     if SFlag::from_bits_truncate(about.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
         return Err(refused("it is not a regular file"));
     }
-    if about.st_nlink != 1 {
-        return Err(refused("it has more than one name"));
+    match about.st_nlink {
+        1 => Ok(File::from(file)),
+        // Taken away since it was opened: nothing has that name.
+        0 => Err(explain(Errno::ENOENT)),
+        _ => Err(refused("it has more than one name")),
     }
-    Ok(File::from(file))
 }
 
 /// Finds the allowed directory that a path lies beneath, by its words alone.

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// From the first byte of a line to its newline.
@@ -14,8 +15,9 @@ const LINE: Duration = Duration::from_secs(30);
 const WRITE: Duration = Duration::from_secs(60);
 const STALL: Duration = Duration::from_secs(10);
 
-/// How much is written at a time: a pipe that is ready takes this much without blocking (PIPE_BUF, pipe(7)).
-const PIECE: usize = 4096;
+/// How much is gathered before it is written: what a pipe takes where nobody set another size (pipe(7)). Each piece wakes
+/// the other side up.
+const PIECE: usize = 64 * 1024;
 
 /// What came.
 #[derive(Debug, PartialEq, Eq)]
@@ -107,36 +109,49 @@ impl<'fd> Lines<'fd> {
     }
 }
 
+/// The way to the other side: it takes what it can at once, and keeps nobody waiting.
+#[derive(Debug)]
+pub(crate) struct Out<F>(F);
+
+impl<F: AsFd> Out<F> {
+    /// Makes it so. Where one socket is input and output, reading does not wait either: [`Lines`] does.
+    ///
+    /// # Errors
+    /// It is closed.
+    pub(crate) fn new(to: F) -> io::Result<Self> {
+        let flags = OFlag::from_bits_retain(fcntl(&to, FcntlArg::F_GETFL)?);
+        fcntl(&to, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+        Ok(Self(to))
+    }
+
+    /// For one line, which has to be written within a minute from now. It is gathered, and written in large pieces.
+    pub(crate) fn writer(&self) -> io::BufWriter<Writer<'_>> {
+        let writer = Writer {
+            to: self.0.as_fd(),
+            end: Instant::now() + WRITE,
+        };
+        io::BufWriter::with_capacity(PIECE, writer)
+    }
+}
+
 /// The other side, for writing: patient, but not for ever.
-pub(crate) struct Writer<F> {
-    to: F,
+pub(crate) struct Writer<'fd> {
+    to: BorrowedFd<'fd>,
     end: Instant,
 }
 
-impl<F: AsFd> Writer<F> {
-    /// Everything has to be written within a minute from now.
-    pub(crate) fn new(to: F) -> Self {
-        let end = Instant::now() + WRITE;
-        Self { to, end }
-    }
-
-    /// The same, in pieces that fill a pipe's smallest write.
-    pub(crate) fn buffered(to: F) -> io::BufWriter<Self> {
-        io::BufWriter::with_capacity(PIECE, Self::new(to))
-    }
-}
-
-impl<F: AsFd> io::Write for Writer<F> {
+impl io::Write for Writer<'_> {
     /// [`io::ErrorKind::TimedOut`] when the other side does not read.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if !wait(
-            self.to.as_fd(),
-            PollFlags::POLLOUT,
-            self.end.min(Instant::now() + STALL),
-        )? {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "the other side does not read"));
+        loop {
+            match nix::unistd::write(self.to, bytes) {
+                Err(Errno::EAGAIN) => {}
+                written => return Ok(written?),
+            }
+            if !wait(self.to, PollFlags::POLLOUT, self.end.min(Instant::now() + STALL))? {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "the other side does not read"));
+            }
         }
-        Ok(nix::unistd::write(&self.to, &bytes[..bytes.len().min(PIECE)])?)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -189,7 +204,8 @@ mod tests {
     fn a_peer_that_does_not_read_is_not_waited_for_for_ever() {
         let (_read, write_end) = std::io::pipe().unwrap();
         let begun = Instant::now();
-        let error = Writer::buffered(&write_end).write_all(&[b'x'; 256 * 1024]).unwrap_err();
+        let out = Out::new(write_end).unwrap();
+        let error = out.writer().write_all(&[b'x'; 256 * 1024]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert!(begun.elapsed() >= STALL && begun.elapsed() < STALL * 2);
     }

@@ -1,13 +1,14 @@
 //! The system calls that decide what this process is and what a child becomes. The only `unsafe` of the project.
 //!
-//! agent-exec has one thread, which is what makes both the switch of fsuid and the work between fork and exec sound.
+//! agent-exec has one thread, which is what makes both the switch of fsuid and the work of a child before its exec sound.
 
 #![expect(unsafe_code, reason = "system calls that no crate wraps safely")]
 
-use std::ffi::{CString, c_char};
+use std::ffi::{CString, c_char, c_int, c_void};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::OnceLock;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -137,7 +138,7 @@ fn fsuid() -> Uid {
     setfsuid(Uid::from_raw(u32::MAX))
 }
 
-/// What a child is to become. Everything is allocated before the fork.
+/// What a child is to become. Everything is allocated before it begins.
 pub(crate) struct Plan {
     /// The program, opened and checked; a path is not looked up again.
     pub(crate) program: OwnedFd,
@@ -213,11 +214,14 @@ pub struct Ended {
 /// Starts a child as agent-runner in all its ids, behind its walls, or as writ-exec for sudo; in a session of its own, with
 /// nothing inherited but three descriptors.
 ///
+/// The child shares this process's memory until its execve, and this process stands still meanwhile (vfork(2)): nothing is
+/// copied, neither when it begins nor when either of the two writes.
+///
 /// # Errors
 /// [`SpawnError`]; the errors of the child's own steps, execve included, mean that no program ran.
 pub(crate) fn spawn(resting: Resting, plan: &mut Plan) -> Result<Child, SpawnError> {
     let pipe = || nix::unistd::pipe2(OFlag::O_CLOEXEC);
-    let ((stdout, child_stdout), (stderr, child_stderr), (failure, child_failure)) = (pipe()?, pipe()?, pipe()?);
+    let ((stdout, child_stdout), (stderr, child_stderr)) = (pipe()?, pipe()?);
     let pointers = |texts: &[CString]| -> Vec<*const c_char> {
         texts
             .iter()
@@ -226,102 +230,120 @@ pub(crate) fn spawn(resting: Resting, plan: &mut Plan) -> Result<Child, SpawnErr
             .collect()
     };
     let (argv, environment) = (pointers(&plan.argv), pointers(&plan.environment));
-    // SAFETY: the process has one thread, so the child's memory is consistent; the child calls only what is
-    // async-signal-safe, allocates nothing, and leaves by exec or _exit.
-    match unsafe { libc::fork() } {
-        -1 => Err(io::Error::last_os_error().into()),
-        0 => {
-            let streams = [child_stdout.as_fd(), child_stderr.as_fd(), child_failure.as_fd()];
-            let Err(errno) = become_program(resting, plan, streams, &argv, &environment);
-            let number = (errno as i32).to_ne_bytes();
-            // SAFETY: a write of four bytes from a live array to a descriptor that is ours, then an exit that runs no
-            // destructor of the parent's.
-            unsafe {
-                libc::write(FAILURE_FD, number.as_ptr().cast(), number.len());
-                libc::_exit(127)
-            }
-        }
-        pid => {
-            drop((child_stdout, child_stderr, child_failure));
-            let pid = Pid::from_raw(pid);
-            let told = pidfd_open(pid).and_then(|pidfd| Ok((pidfd, read_failure(failure)?)));
-            match told {
-                Ok((pidfd, None)) => Ok(Child {
-                    pid,
-                    pidfd,
-                    stdout: File::from(stdout),
-                    stderr: File::from(stderr),
-                }),
-                Ok((_, Some(error))) => {
-                    wait(pid)?;
-                    Err(SpawnError::NotStarted(error))
-                }
-                Err(error) => {
-                    // Nobody could watch it, so it is ended here; an error of kill or wait changes nothing for it.
-                    let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
-                    let _ = wait(pid);
-                    Err(SpawnError::Lost(error))
-                }
-            }
+    let mut birth = Birth {
+        resting,
+        plan,
+        streams: [child_stdout.as_fd(), child_stderr.as_fd()],
+        argv: &argv,
+        environment: &environment,
+        ignored: ignored(),
+        failed: None,
+    };
+    // Only its upper end is touched. 16 bytes is how a stack is aligned.
+    let mut stack = Vec::<u128>::with_capacity(CHILD_STACK / size_of::<u128>());
+    let mut pidfd: i32 = -1;
+    // SAFETY: the stack is the child's alone, and its end is one past the allocation. The process has one thread, which
+    // stands still until the child is a program or gone (CLONE_VFORK), so that nothing of what the child sees changes under
+    // it and all of it outlives the child's use. The child calls only what is async-signal-safe, allocates and frees nothing,
+    // and leaves by exec or _exit.
+    let pid = unsafe {
+        let end = stack.as_mut_ptr().add(stack.capacity());
+        libc::clone(
+            be_born,
+            end.cast(),
+            libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD,
+            (&raw mut birth).cast(),
+            &raw mut pidfd,
+        )
+    };
+    let pid = Pid::from_raw(Errno::result(pid)?);
+    let failed = birth.failed;
+    drop((child_stdout, child_stderr, stack));
+    // SAFETY: the kernel just gave this descriptor to us alone.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    match failed {
+        None => Ok(Child {
+            pid,
+            pidfd,
+            stdout: File::from(stdout),
+            stderr: File::from(stderr),
+        }),
+        Some(errno) => {
+            wait(pid)?;
+            Err(errno.into())
         }
     }
 }
 
-/// What the child says of its way to the program: nothing when it got there, because exec closes the pipe.
-fn read_failure(failure: OwnedFd) -> io::Result<Option<io::Error>> {
-    let mut number = [0_u8; 4];
-    match io::Read::read(&mut File::from(failure), &mut number)? {
-        0 => Ok(None),
-        _ => Ok(Some(io::Error::from_raw_os_error(i32::from_ne_bytes(number)))),
-    }
+/// What a child needs on its way, and what it says of it.
+struct Birth<'a> {
+    resting: Resting,
+    plan: &'a mut Plan,
+    streams: [BorrowedFd<'a>; 2],
+    argv: &'a [*const c_char],
+    environment: &'a [*const c_char],
+    ignored: &'static [i32],
+    /// The error of the step that failed.
+    failed: Option<Errno>,
 }
 
-/// Where the child keeps the pipe that tells the parent of a failure, and its Landlock ruleset. The program is at
-/// [`PROGRAM_FD`].
-const FAILURE_FD: i32 = 3;
-const RULESET_FD: i32 = 5;
+/// How much stack a child has on its way to its program, in bytes.
+const CHILD_STACK: usize = 64 * 1024;
+
+/// Where the child keeps its Landlock ruleset. The program is at [`PROGRAM_FD`].
+const RULESET_FD: i32 = 3;
+
+extern "C" fn be_born(birth: *mut c_void) -> c_int {
+    // SAFETY: `spawn` gives the address of its own, which nobody else looks at while the child is on its way.
+    let birth = unsafe { &mut *birth.cast::<Birth<'_>>() };
+    let Err(errno) = become_program(birth);
+    birth.failed = Some(errno);
+    // SAFETY: it runs no destructor: what is here is the parent's.
+    unsafe { libc::_exit(127) }
+}
 
 /// The child's side: never returns but with the error of the step that failed.
-fn become_program(
-    resting: Resting,
-    plan: &mut Plan,
-    streams: [BorrowedFd<'_>; 3],
-    argv: &[*const c_char],
-    environment: &[*const c_char],
-) -> Result<std::convert::Infallible, Errno> {
-    let [stdout, stderr, failure] = streams;
+fn become_program(birth: &mut Birth<'_>) -> Result<std::convert::Infallible, Errno> {
+    let Birth {
+        resting,
+        plan,
+        streams: [stdout, stderr],
+        argv,
+        environment,
+        ignored,
+        failed: _,
+    } = birth;
     // First to numbers above all that are wanted, so that no dup2 overwrites one that is still needed.
     let from = [
         plan.stdin.as_fd(),
-        stdout,
-        stderr,
-        failure,
-        plan.program.as_fd(),
+        *stdout,
+        *stderr,
         match &plan.cage {
             Cage::Walls(walls) => walls.ruleset(),
             // It has none: what stands in its place is closed by exec like it.
             Cage::Sudo => plan.program.as_fd(),
         },
+        plan.program.as_fd(),
     ];
-    let mut above = [0_i32; 6];
+    let mut above = [0_i32; 5];
     for (high, low) in above.iter_mut().zip(from) {
-        // SAFETY: fcntl with an integer argument on a descriptor that the parent held open over the fork.
+        // SAFETY: fcntl with an integer argument on a descriptor that the parent holds open meanwhile.
         *high = Errno::result(unsafe { libc::fcntl(low.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 64) })?;
     }
-    for (high, wanted) in above.into_iter().zip([0, 1, 2, FAILURE_FD, PROGRAM_FD, RULESET_FD]) {
+    for (high, wanted) in above.into_iter().zip([0, 1, 2, RULESET_FD, PROGRAM_FD]) {
         // SAFETY: plain integers; both descriptors are this process's own.
         Errno::result(unsafe { libc::dup2(high, wanted) })?;
     }
-    // These three must not reach the program; everything above them goes now.
-    for wanted in [FAILURE_FD, PROGRAM_FD, RULESET_FD] {
+    // These two must not reach the program; everything above them goes now.
+    for wanted in [RULESET_FD, PROGRAM_FD] {
         // SAFETY: as above.
         Errno::result(unsafe { libc::fcntl(wanted, libc::F_SETFD, libc::FD_CLOEXEC) })?;
     }
     // SAFETY: three integers; closes descriptors that nothing in this process uses any more.
-    Errno::result(unsafe { libc::syscall(libc::SYS_close_range, 6_u32, u32::MAX, 0_u32) })?;
+    Errno::result(unsafe { libc::syscall(libc::SYS_close_range, 5_u32, u32::MAX, 0_u32) })?;
     setsid()?;
     umask(Mode::from_bits_truncate(0o077));
-    reset_signals()?;
+    reset_signals(ignored)?;
     for (resource, value) in &plan.limits {
         let value = getrlimit(*resource)?.1.min(*value);
         setrlimit(*resource, value, value)?;
@@ -331,7 +353,9 @@ fn become_program(
         Cage::Walls(_) => ids.runner_uid,
         Cage::Sudo => ids.exec_uid,
     });
-    setresuid(uid, uid, uid)?;
+    // By the system call: the C library's function would look through the parent's memory for threads to change as well.
+    // SAFETY: three integers.
+    Errno::result(unsafe { libc::syscall(libc::SYS_setresuid, uid.as_raw(), uid.as_raw(), uid.as_raw()) })?;
     let now = getresuid()?;
     if [now.real, now.effective, now.saved] != [uid; 3] || fsuid() != uid {
         return Err(Errno::EPERM);
@@ -365,23 +389,56 @@ fn become_program(
     Err(Errno::last())
 }
 
-/// Default dispositions and an empty mask: an ignored signal would stay ignored over exec. By the system call, because
-/// the C library keeps two signals for itself and refuses to touch them, and posix_spawn(3) leaves just these ignored.
-fn reset_signals() -> Result<(), Errno> {
-    // The kernel's struct sigaction, where all zero is SIG_DFL without flags; neither of our architectures has a longer one.
-    let default = [0_u64; 4];
-    for number in 1..=64 {
-        // SAFETY: a live array for a structure that is only read, none to be written, and the size of the kernel's set;
-        // KILL and STOP refuse it, which changes nothing.
-        unsafe {
+/// The signals that this process ignores: over exec they would stay ignored, where a handler does not stay. Looked at once,
+/// because nothing here ever changes one.
+///
+/// By the system call: the C library keeps two signals for itself and refuses to speak of them, and posix_spawn(3) leaves
+/// just these ignored.
+fn ignored() -> &'static [i32] {
+    static IGNORED: OnceLock<Vec<i32>> = OnceLock::new();
+    IGNORED.get_or_init(|| {
+        (1..=SIGNALS)
+            .filter(|number| disposition(*number) == libc::SIG_IGN)
+            .collect()
+    })
+}
+
+/// The kernel's signals, 1 to this, on both of our architectures.
+const SIGNALS: i32 = 64;
+
+/// The kernel's struct sigaction: handler, flags, restorer, mask. One without a restorer is no longer.
+type SigAction = [usize; 4];
+
+fn disposition(number: i32) -> libc::sighandler_t {
+    let mut now: SigAction = [0; 4];
+    // SAFETY: nothing is changed, a live array takes what there is, and the size is that of the kernel's set.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigaction,
+            number,
+            std::ptr::null::<SigAction>(),
+            &raw mut now,
+            8_usize,
+        )
+    };
+    now[0]
+}
+
+/// Default dispositions and an empty mask.
+fn reset_signals(ignored: &[i32]) -> Result<(), Errno> {
+    // All zero is SIG_DFL without flags.
+    let default: SigAction = [0; 4];
+    for number in ignored {
+        // SAFETY: a live array for a structure that is only read, none to be written, and the size of the kernel's set.
+        Errno::result(unsafe {
             libc::syscall(
                 libc::SYS_rt_sigaction,
-                number,
-                default.as_ptr(),
-                std::ptr::null::<u64>(),
+                *number,
+                &raw const default,
+                std::ptr::null::<SigAction>(),
                 8_usize,
             )
-        };
+        })?;
     }
     nix::sys::signal::SigSet::empty().thread_set_mask()
 }
@@ -405,17 +462,6 @@ pub(crate) fn landlock_abi() -> i32 {
         )
     };
     i32::try_from(abi).unwrap_or(0)
-}
-
-fn pidfd_open(pid: Pid) -> io::Result<OwnedFd> {
-    // SAFETY: two integers; pid is a child that nobody has waited for.
-    let number = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
-    if number < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    let number = i32::try_from(number).map_err(io::Error::other)?;
-    // SAFETY: the kernel just gave this descriptor to us alone.
-    Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
 /// Waits for a child and takes its account.

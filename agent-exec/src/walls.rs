@@ -15,6 +15,7 @@ use std::fs::OpenOptions;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::sync::LazyLock;
 
 pub(crate) use catalogue::Profile;
 use landlock::{
@@ -54,7 +55,7 @@ impl Walls {
 
     fn build_with(profile: Profile, program: BorrowedFd<'_>, abi: i32) -> Result<Self, String> {
         let ruleset = ruleset(profile, program, abi).map_err(|error| format!("Landlock: {error}"))?;
-        let filter = tree::lay_out(rows(profile)).map_err(|error| format!("seccomp: {error}"))?;
+        let filter = filter(profile)?;
         let name = profile.as_str();
         let names = vec![
             "no_new_privs".to_owned(),
@@ -92,6 +93,21 @@ impl Walls {
     pub(crate) fn filter(&self) -> Result<(), ()> {
         seccompiler::apply_filter(&self.filter).map_err(drop)
     }
+}
+
+/// The filter of a profile, laid out once a process.
+fn filter(profile: Profile) -> Result<BpfProgram, String> {
+    static READER: LazyLock<Result<BpfProgram, String>> = LazyLock::new(|| lay_out(Profile::Reader));
+    static TOOL: LazyLock<Result<BpfProgram, String>> = LazyLock::new(|| lay_out(Profile::Tool));
+    let filter = match profile {
+        Profile::Reader => &READER,
+        Profile::Tool => &TOOL,
+    };
+    (*filter).clone()
+}
+
+fn lay_out(profile: Profile) -> Result<BpfProgram, String> {
+    tree::lay_out(rows(profile)).map_err(|error| format!("seccomp: {error}"))
 }
 
 /// The rows of a profile.

@@ -9,36 +9,42 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use catalogue::{Catalogue, Target};
 use openssh::key::PublicKey;
-use serde_json::{Map, Value};
-use tracing::{error, info, warn};
+use tracing::{error, info};
 use wire::ids::{ActionName, Fingerprint, PersonName, TargetName, TaskId};
-use wire::{Requester, Risk, limits};
+use wire::{Risk, limits};
 
 use crate::call::{Description, Refused, Sketch};
 use crate::certificate;
 use crate::config::{Config, Relay};
-use crate::error::{Error, chain};
+use crate::error::Error;
 use crate::inventory::Shelf;
 use crate::issued::{Entry, Facts, Issued};
-use crate::policy::{Policy, PolicyError, Question, Verdict};
+use crate::policy::{Circumstances, Policy, PolicyError, Scene};
+use crate::quota::Quotas;
 use crate::random;
-use crate::record::{Covers, Issue, Records, Refusal};
+use crate::record::{Covers, Issue, Records};
+use crate::repeats::Repeats;
 use crate::signer::Signer;
 
 mod action;
+mod policies;
+mod refusals;
 mod tasks;
+
+use policies::Watch;
 
 /// The CA at work.
 pub struct Authority {
     config: Config,
     relays: Vec<Arc<Relay>>,
-    policy: Policy,
     catalogue: Catalogue,
     signer: Signer,
     host_ca: PublicKey,
     records: Records,
     clock: Clock,
     books: Mutex<Books>,
+    repeats: Mutex<Repeats>,
+    watch: Mutex<Watch>,
 }
 
 /// Unix seconds.
@@ -66,10 +72,15 @@ pub struct Parts {
     pub clock: Clock,
 }
 
-/// What calls change. Held until the record is written: two calls about one task are judged one after the other.
+/// What calls change. Held until the record is written: two calls about one task are judged one after the other, and what
+/// a policy judged is recorded under that policy.
 struct Books {
     issued: Issued,
     shelf: Shelf,
+    quotas: Quotas,
+    policy: Arc<Policy>,
+    /// Why what stands in the policy's file is not in force.
+    policy_fault: Option<String>,
 }
 
 /// A relay that the kernel vouched for. Only [`Authority::recognise`] makes one, and every call wants one.
@@ -100,17 +111,25 @@ impl Authority {
             clock,
         } = parts;
         let relays = config.relays.iter().cloned().map(Arc::new).collect();
-        let books = Mutex::new(Books { issued, shelf });
+        let watch = Mutex::new(Watch::new(&config));
+        let books = Mutex::new(Books {
+            issued,
+            shelf,
+            quotas: Quotas::default(),
+            policy: Arc::new(policy),
+            policy_fault: None,
+        });
         Self {
             config,
             relays,
-            policy,
             catalogue,
             signer,
             host_ca,
             records,
             clock,
             books,
+            repeats: Mutex::default(),
+            watch,
         }
     }
 
@@ -138,11 +157,12 @@ impl Authority {
     /// # Errors
     /// [`Refused`] when the inventory cannot be read.
     pub fn describe(&self, peer: &Peer) -> Result<Description, Refused> {
-        let inventory = self
-            .books()
-            .shelf
-            .current()
-            .map_err(|cause| self.refuse(peer, Sketch::default(), cause.into()))?;
+        let (inventory, policy, policy_fault) = {
+            let mut books = self.books();
+            let inventory = books.shelf.current();
+            (inventory, books.policy.digest().clone(), books.policy_fault.clone())
+        };
+        let inventory = inventory.map_err(|cause| self.refuse(peer, Sketch::default(), cause.into()))?;
         let reachable = inventory
             .iter()
             .map(Target::name)
@@ -151,47 +171,14 @@ impl Authority {
             relay: peer.relay.name.clone(),
             task_ca: self.signer.public().to_openssh(),
             host_ca: self.host_ca.to_openssh(),
-            policy: self.policy.digest().clone(),
+            policy,
+            policy_fault,
             head: self.records.head(),
             now: (self.clock)(),
             task_lifetime_s: self.config.task_lifetime_s,
             persons: peer.relay.persons.iter().cloned().collect(),
             targets: reachable.cloned().collect(),
         })
-    }
-
-    /// Refuses a relay: one record, then the answer. Without the record the answer is that there is no log.
-    pub fn refuse(&self, peer: &Peer, sketch: Sketch, error: Error) -> Refused {
-        let message = chain(&error);
-        // Bounded: the text may repeat what was sent.
-        let why = wire::text::escaped(&message, limits::MESSAGE);
-        warn!(relay = %peer.relay.name, code = %error.code(), why, "refused");
-        if matches!(error, Error::Log(_)) {
-            // There is nowhere to record it; trying again would only hold up the next call.
-            return Refused::of(&error);
-        }
-        let recorded = self.records.refused(Refusal {
-            relay: peer.relay.name.clone(),
-            sketch,
-            code: error.code(),
-            message,
-            policies: error.policies().to_vec(),
-        });
-        match recorded {
-            Ok(_) => Refused::of(&error),
-            Err(cause) => {
-                let cause = Error::Log(cause);
-                error!(why = chain(&cause), "failed to record a refusal");
-                Refused::of(&cause)
-            }
-        }
-    }
-
-    /// Records the strangers that were counted, if it is time.
-    pub fn count_strangers(&self) {
-        if let Err(cause) = self.records.strangers_due((self.clock)()) {
-            error!(%cause, "failed to record strangers");
-        }
     }
 
     /// Records that the CA starts, or stops as it was told to.
@@ -202,7 +189,7 @@ impl Authority {
         let message = format!(
             "task ca {} policy {}",
             self.signer.public().fingerprint(),
-            self.policy.digest()
+            self.books().policy.digest()
         );
         self.records.own(event, &message)?;
         Ok(())
@@ -219,19 +206,10 @@ impl Authority {
         }
     }
 
-    /// Asks policy about one action for one requester on one target; with arguments where one request is judged.
-    fn judge(&self, peer: &Peer, target: &Target, case: &Case<'_>) -> Result<Verdict, PolicyError> {
-        self.policy.judge(&Question {
-            person: &case.requester.person,
-            action: case.action,
-            risk: case.risk,
-            target: target.name(),
-            labels: target.labels(),
-            brain: case.requester.brain.as_str(),
-            proof: case.requester.proof.as_str(),
-            relay: &peer.relay.name,
-            args: case.args,
-        })
+    /// A person through a relay has so many calls a minute, and is one that the relay may speak for.
+    fn admit(&self, peer: &Peer, books: &mut Books, person: &PersonName, now: u64) -> Result<(), Error> {
+        self.check_person(peer, person)?;
+        books.quotas.take_of_person(&peer.relay, person, now)
     }
 
     /// What every certificate goes through once it was judged: recorded, noted, signed. The books come along, so that
@@ -242,7 +220,7 @@ impl Authority {
             target: wish.target.clone(),
             key: wish.key.clone(),
             covers: wish.covers,
-            policy: self.policy.digest().clone(),
+            policy: books.policy.digest().clone(),
             policies: wish.policies,
             serial: random::serial()?,
             valid_after: wish.now.saturating_sub(limits::SKEW_S),
@@ -270,14 +248,6 @@ impl Authority {
         // What a panic leaves behind is at most a task that was not noted, which the next call or start mends.
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// What policy is asked about.
-struct Case<'a> {
-    requester: &'a Requester,
-    action: &'a ActionName,
-    risk: Risk,
-    args: Option<&'a Map<String, Value>>,
 }
 
 /// A certificate that was judged and may be made.
@@ -312,11 +282,35 @@ fn find_target(peer: &Peer, books: &mut Books, name: &TargetName) -> Result<Targ
         .ok_or_else(|| Error::UnknownTarget(name.clone()))
 }
 
+/// Puts a call of a task before the policies in force.
+fn scene<'p>(
+    policy: &'p Policy,
+    books: &Books,
+    peer: &Peer,
+    target: &Target,
+    task: (&TaskId, &Facts),
+    now: u64,
+) -> Result<Scene<'p>, PolicyError> {
+    let (task_id, facts) = task;
+    policy.scene(&Circumstances {
+        person: &facts.requester.person,
+        target: target.name(),
+        labels: target.labels(),
+        brain: facts.requester.brain.as_str(),
+        proof: facts.requester.proof.as_str(),
+        relay: &peer.relay.name,
+        now,
+        opened: facts.opened,
+        counts: books.issued.counts(task_id, facts),
+    })
+}
+
 fn entry_of(issue: &Issue) -> Entry {
     Entry {
         task_id: issue.task_id.clone(),
         facts: issue.facts.clone(),
         target: issue.target.clone(),
         key: Fingerprint::of(&issue.key),
+        kind: issue.covers.kind(),
     }
 }

@@ -128,6 +128,8 @@ pub struct Description {
     pub host_ca: String,
     /// The policy in force.
     pub policy: Digest,
+    /// Why what stands in the policy's file is not in force, if it is not.
+    pub policy_fault: Option<String>,
     /// The newest record.
     pub head: Head,
     /// The CA's clock, Unix seconds.

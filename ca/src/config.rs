@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -16,6 +17,18 @@ use wire::limits::{TASK_CERTIFICATE_DEFAULT_S, TASK_CERTIFICATE_MAX_S};
 
 /// The shortest life of a task certificate that can be asked for, in seconds.
 pub const TASK_LIFETIME_MIN_S: u64 = 5;
+
+/// Calls a minute of a relay for which nothing is said.
+pub const RELAY_CALLS_PER_MINUTE: u64 = 12_000;
+
+/// Calls a minute of each person of a relay for which nothing is said.
+pub const PERSON_CALLS_PER_MINUTE: u64 = 3_000;
+
+/// Refusals a minute that are recorded one by one, of a relay for which nothing is said.
+pub const REFUSALS_PER_MINUTE: u64 = 300;
+
+/// The most of anything a minute that can be allowed.
+const MOST_PER_MINUTE: u64 = 1_000_000;
 
 /// Where the configuration is when no `--config` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/writ/ca.toml";
@@ -39,6 +52,8 @@ pub struct Config {
     pub policy: PathBuf,
     /// Life of a task certificate, [`TASK_LIFETIME_MIN_S`]..=900 seconds.
     pub task_lifetime_s: u64,
+    /// Keys of labels that policy may name although no target has them now.
+    pub labels: BTreeSet<LabelKey>,
     /// At least one; names and uids are unique.
     pub relays: Vec<Relay>,
 }
@@ -56,6 +71,42 @@ pub struct Relay {
     pub targets: Targets,
     /// Where its connections come from: `source-address` of every certificate it gets. Never empty.
     pub source_addresses: Vec<Cidr>,
+    /// Certificates that it may ask for in a minute, at once or spread.
+    pub calls_per_minute: u64,
+    /// The same for each of its persons.
+    pub person_calls_per_minute: u64,
+    /// Refusals that are recorded one by one in a minute; beyond, they are counted.
+    pub refusals_per_minute: u64,
+}
+
+/// The key of a label, as inventories have them.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LabelKey(String);
+
+impl LabelKey {
+    /// Its text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for LabelKey {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let also = |b: u8| b.is_ascii_alphanumeric() || b"._-/".contains(&b);
+        if (1..=63).contains(&text.len())
+            && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && text.bytes().all(also)
+        {
+            return Ok(Self(text.to_owned()));
+        }
+        let shown = wire::text::escaped(text, 80);
+        Err(format!(
+            "\"{shown}\" is no key of a label: 1 to 63 of A-Z a-z 0-9 . _ - /, beginning with a letter or digit"
+        ))
+    }
 }
 
 /// Which targets a relay may reach.
@@ -142,12 +193,13 @@ impl Config {
         let inventory = top.path("inventory");
         let catalogue_dir = top.path("catalogue_dir");
         let policy = top.path("policy");
-        let task_lifetime_s = top.seconds(
+        let task_lifetime_s = top.number(
             "task_lifetime_s",
+            "seconds",
             TASK_CERTIFICATE_DEFAULT_S,
-            TASK_LIFETIME_MIN_S,
-            TASK_CERTIFICATE_MAX_S,
+            TASK_LIFETIME_MIN_S..=TASK_CERTIFICATE_MAX_S,
         );
+        let labels = top.labels();
         let relays = top.relays();
         let faults = top.finish();
         match (
@@ -178,6 +230,7 @@ impl Config {
                 catalogue_dir,
                 policy,
                 task_lifetime_s,
+                labels,
                 relays,
             }),
             _ => Err(faults),
@@ -244,20 +297,28 @@ impl Section {
         None
     }
 
-    fn seconds(&mut self, key: &str, default: u64, min: u64, max: u64) -> Option<u64> {
-        match self.table.remove(key) {
-            None => Some(default),
-            Some(Value::Integer(n)) if u64::try_from(n).is_ok_and(|n| (min..=max).contains(&n)) => {
-                u64::try_from(n).ok()
-            }
-            Some(_) => {
-                self.fault(
-                    key,
-                    format_args!("a whole number of seconds from {min} to {max} is wanted"),
-                );
-                None
-            }
+    fn number(&mut self, key: &str, unit: &str, default: u64, within: RangeInclusive<u64>) -> Option<u64> {
+        let Some(value) = self.table.remove(key) else {
+            return Some(default);
+        };
+        let found = value.as_integer().and_then(|n| u64::try_from(n).ok());
+        let found = found.filter(|n| within.contains(n));
+        if found.is_none() {
+            let (least, most) = within.into_inner();
+            self.fault(
+                key,
+                format_args!("a whole number of {unit} from {least} to {most} is wanted"),
+            );
         }
+        found
+    }
+
+    /// Label keys that need not be in the inventory; none unless they are named.
+    fn labels(&mut self) -> BTreeSet<LabelKey> {
+        if !self.table.contains_key("labels") {
+            return BTreeSet::new();
+        }
+        self.list("labels").into_iter().collect()
     }
 
     /// A list of at least one string, each of which `T` accepts.
@@ -332,12 +393,19 @@ impl Section {
         let persons = self.list::<PersonName>("persons").into_iter().collect();
         let targets = self.targets();
         let source_addresses = self.list::<Cidr>("source_addresses");
+        let mut rate = |key, unit, default| self.number(key, unit, default, 1..=MOST_PER_MINUTE);
+        let calls_per_minute = rate("calls_per_minute", "calls", RELAY_CALLS_PER_MINUTE);
+        let person_calls_per_minute = rate("person_calls_per_minute", "calls", PERSON_CALLS_PER_MINUTE);
+        let refusals_per_minute = rate("refusals_per_minute", "refusals", REFUSALS_PER_MINUTE);
         Some(Relay {
             name: name?,
             uid: uid?,
             persons,
             targets,
             source_addresses,
+            calls_per_minute: calls_per_minute?,
+            person_calls_per_minute: person_calls_per_minute?,
+            refusals_per_minute: refusals_per_minute?,
         })
     }
 
@@ -390,6 +458,41 @@ mod tests {
         assert_eq!(config.task_lifetime_s, 300);
         let blocks: Vec<String> = config.relays[0].source_addresses.iter().map(Cidr::to_string).collect();
         assert_eq!(blocks, ["127.0.0.0/8", "::1/128"]);
+    }
+
+    /// REQ-CARPC-22
+    #[test]
+    fn quotas_and_labels_are_read_with_their_bounds() {
+        let config = Config::parse(GOOD).unwrap();
+        let relay = &config.relays[0];
+        assert_eq!((relay.calls_per_minute, relay.person_calls_per_minute), (12_000, 3_000));
+        assert_eq!(relay.refusals_per_minute, 300);
+        let said = format!("labels = [\"env\", \"a.b/c\"]\n{GOOD}calls_per_minute = 7\nperson_calls_per_minute = 1\n");
+        let config = Config::parse(&said).unwrap();
+        assert_eq!(
+            (
+                config.relays[0].calls_per_minute,
+                config.relays[0].person_calls_per_minute
+            ),
+            (7, 1)
+        );
+        assert_eq!(
+            config.labels.iter().map(LabelKey::as_str).collect::<Vec<_>>(),
+            ["a.b/c", "env"]
+        );
+        for wrong in ["0", "-1", "1000001", "\"7\"", "1.5"] {
+            let found = faults(&format!("{GOOD}calls_per_minute = {wrong}\n"));
+            assert_eq!(
+                found,
+                "relay[0].calls_per_minute: a whole number of calls from 1 to 1000000 is wanted"
+            );
+        }
+        for wrong in ["[]", "[\"e nv\"]", "[\"\"]", "[3]", "\"env\"", "[\"\u{435}nv\"]"] {
+            assert!(
+                faults(&format!("labels = {wrong}\n{GOOD}")).starts_with("labels: "),
+                "{wrong}"
+            );
+        }
     }
 
     #[test]

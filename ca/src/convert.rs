@@ -133,6 +133,7 @@ pub fn description(description: Description) -> v1::DescribeReply {
         task_lifetime_s: seconds(description.task_lifetime_s),
         persons: description.persons.into_iter().map(String::from).collect(),
         targets: description.targets.into_iter().map(String::from).collect(),
+        policy_fault: description.policy_fault.unwrap_or_default(),
     }
 }
 

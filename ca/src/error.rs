@@ -60,6 +60,16 @@ pub enum Error {
     /// Its eight hours are over.
     #[error("use the task {0}: it has ended")]
     TaskEnded(TaskId),
+    /// A relay, or a person through it, asks for more than its quota.
+    #[error("take another call now: {whose} has {per_minute} calls a minute, and the next is taken in {wait_s} s")]
+    Quota {
+        /// Whose quota it is.
+        whose: String,
+        /// How many calls.
+        per_minute: u64,
+        /// When there is one again.
+        wait_s: u64,
+    },
     /// This relay has too many certified keys of open tasks.
     #[error("open another task: this relay has {0} open certificates")]
     Capacity(usize),
@@ -145,6 +155,7 @@ impl Error {
             Self::UnknownTarget(_) => Code::UnknownTarget,
             Self::UnknownTask(_) => Code::UnknownTask,
             Self::TaskEnded(_) => Code::TaskEnded,
+            Self::Quota { .. } => Code::RateLimited,
             Self::Capacity(_) => Code::Capacity,
             Self::PersonNotOfThisRelay(_) => Code::PersonNotOfThisRelay,
             Self::TargetNotOfThisRelay(_) => Code::TargetNotOfThisRelay,

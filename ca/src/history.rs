@@ -1,6 +1,7 @@
 //! The CA's own log read back: what is open, and what was enrolled. Nothing of it is stored anywhere else.
 
 use audit::{Event, Record};
+use wire::Kind;
 use wire::ids::{Fingerprint, TargetName};
 
 use crate::issued::{Entry, Facts};
@@ -31,9 +32,11 @@ pub fn enrolled(records: &Records, target: &TargetName) -> Result<Option<Fingerp
 }
 
 fn entry(Record { draft, .. }: Record) -> Option<Entry> {
-    if !matches!(draft.event, Event::Issue | Event::Renew) {
-        return None;
-    }
+    let kind = match draft.event {
+        Event::Issue | Event::Renew => Kind::Task,
+        Event::Authorize => Kind::Action,
+        _ => return None,
+    };
     Some(Entry {
         task_id: draft.task_id?,
         facts: Facts {
@@ -44,5 +47,6 @@ fn entry(Record { draft, .. }: Record) -> Option<Entry> {
         },
         target: draft.target?,
         key: draft.cert?.key?,
+        kind,
     })
 }

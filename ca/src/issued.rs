@@ -5,9 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use wire::Requester;
 use wire::ids::{Fingerprint, PersonName, Reason, RelayName, TargetName, TaskId};
 use wire::limits::TASK_MAX_S;
+use wire::{Kind, Requester};
 
 use crate::error::Error;
 
@@ -26,8 +26,29 @@ pub const OPEN_MAX: usize = 20_000;
 #[derive(Debug, Default)]
 pub struct Issued {
     tasks: BTreeMap<TaskId, Task>,
-    open: BTreeMap<(RelayName, PersonName), usize>,
+    open: BTreeMap<(RelayName, PersonName), Share>,
     swept: u64,
+}
+
+/// What one person has of tasks that are open, through one relay.
+#[derive(Debug, Clone, Copy, Default)]
+struct Share {
+    keys: usize,
+    requests: u64,
+}
+
+/// What came before a call, of tasks that are open: what policy may count by. The certificate that is asked for is not
+/// among it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Action certificates that the task has had.
+    pub task_requests: u64,
+    /// Targets on which the task is open.
+    pub task_targets: u64,
+    /// Action certificates that open tasks of this person have had through this relay.
+    pub person_requests: u64,
+    /// Keys that are certified for open tasks of this person through this relay: one for each task and target.
+    pub person_targets: u64,
 }
 
 /// The facts of a task, which its first certificate fixed.
@@ -47,6 +68,8 @@ pub struct Facts {
 struct Task {
     facts: Facts,
     keys: BTreeMap<TargetName, Fingerprint>,
+    /// How many action certificates it has had.
+    requests: u64,
 }
 
 /// One certificate, as the log tells of it.
@@ -60,6 +83,8 @@ pub struct Entry {
     pub target: TargetName,
     /// The key that was certified.
     pub key: Fingerprint,
+    /// For the task, or for one request of it.
+    pub kind: Kind,
 }
 
 impl Facts {
@@ -78,13 +103,35 @@ impl Facts {
 impl Issued {
     /// Takes in what was recorded.
     pub fn note(&mut self, entry: Entry) {
-        let owner = entry.facts.owner();
+        let share = self.open.entry(entry.facts.owner()).or_default();
         let task = self.tasks.entry(entry.task_id).or_insert_with(|| Task {
             facts: entry.facts,
             keys: BTreeMap::new(),
+            requests: 0,
         });
-        if task.keys.insert(entry.target, entry.key).is_none() {
-            *self.open.entry(owner).or_default() += 1;
+        match entry.kind {
+            Kind::Task => {
+                if task.keys.insert(entry.target, entry.key).is_none() {
+                    share.keys += 1;
+                }
+            }
+            Kind::Action => {
+                task.requests += 1;
+                share.requests += 1;
+            }
+        }
+    }
+
+    /// What came before a call for this task, under these facts.
+    #[must_use]
+    pub fn counts(&self, task_id: &TaskId, facts: &Facts) -> Counts {
+        let task = self.tasks.get(task_id);
+        let share = self.open.get(&facts.owner()).copied().unwrap_or_default();
+        Counts {
+            task_requests: task.map_or(0, |task| task.requests),
+            task_targets: task.map_or(0, |task| task.keys.len() as u64),
+            person_requests: share.requests,
+            person_targets: share.keys as u64,
         }
     }
 
@@ -96,7 +143,7 @@ impl Issued {
     pub fn open(&self, task_id: &TaskId, target: &TargetName, wanted: Facts) -> Result<Facts, Error> {
         let now = wanted.opened;
         let task = self.tasks.get(task_id);
-        let open = self.open.get(&wanted.owner()).copied().unwrap_or(0);
+        let open = self.open.get(&wanted.owner()).map_or(0, |share| share.keys);
         if open >= OPEN_MAX && !task.is_some_and(|task| task.keys.contains_key(target)) {
             return Err(Error::Capacity(open));
         }
@@ -151,7 +198,9 @@ impl Issued {
             .retain(|_, task| now < task.facts.ends().saturating_add(REMEMBER_S));
         self.open.clear();
         for task in self.tasks.values().filter(|task| now < task.facts.ends()) {
-            *self.open.entry(task.facts.owner()).or_default() += task.keys.len();
+            let share = self.open.entry(task.facts.owner()).or_default();
+            share.keys += task.keys.len();
+            share.requests += task.requests;
         }
     }
 
@@ -217,6 +266,7 @@ mod tests {
             facts: facts(NOW),
             target: target.parse().unwrap(),
             key: key(1),
+            kind: Kind::Task,
         }
     }
 
@@ -272,6 +322,37 @@ mod tests {
         assert_eq!(code(issued.open(&id(1), &web_1(), facts(later))), Some(Code::TaskEnded));
         issued.sweep(later + 61);
         assert!(issued.is_empty());
+    }
+
+    /// REQ-POLICY-1
+    #[test]
+    fn what_came_before_is_counted_for_the_task_and_for_the_person() {
+        let mut issued = Issued::default();
+        let counts = |issued: &Issued, task: u8| {
+            let c = issued.counts(&id(task), &facts(NOW));
+            [c.task_requests, c.task_targets, c.person_requests, c.person_targets]
+        };
+        assert_eq!(counts(&issued, 1), [0; 4]);
+        for (task, target) in [(1, "web-1"), (1, "web-1"), (1, "web-2"), (2, "web-1")] {
+            issued.note(entry(task, target));
+        }
+        for task in [1, 1, 2] {
+            let kind = Kind::Action;
+            issued.note(Entry {
+                kind,
+                ..entry(task, "web-1")
+            });
+        }
+        assert_eq!(counts(&issued, 1), [2, 2, 3, 3]);
+        assert_eq!(counts(&issued, 2), [1, 1, 3, 3]);
+        assert_eq!(counts(&issued, 3), [0, 0, 3, 3]);
+        issued.sweep(NOW + 1);
+        assert_eq!(counts(&issued, 1), [2, 2, 3, 3], "sweeping counts anew");
+        let mut other = facts(NOW);
+        other.relay = "relay-2".parse().unwrap();
+        assert_eq!(issued.counts(&id(3), &other), Counts::default());
+        issued.sweep(NOW + TASK_MAX_S);
+        assert_eq!(counts(&issued, 3), [0; 4], "ended");
     }
 
     /// REQ-CARPC-7

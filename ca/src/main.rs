@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 use ca::config::{Config, DEFAULT_PATH};
 use ca::enroll::{self, About};
 use ca::error::{chain, told};
-use ca::{init, start};
+use ca::{init, review, start};
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -35,6 +35,11 @@ enum Verb {
     Serve,
     /// Load everything that serve would, name every fault, exit 0 or 2.
     CheckConfig,
+    /// For whoever writes the policy: look at it, test it, see what it may speak of.
+    Policy {
+        #[command(subcommand)]
+        verb: PolicyVerb,
+    },
     /// Take in the target whose line (`writ-target enroll`) is on standard input.
     Enroll {
         /// Where its sshd is; may be left out for a target that is known.
@@ -44,6 +49,26 @@ enum Verb {
         #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
         labels: Vec<(String, String)>,
     },
+}
+
+#[derive(Subcommand)]
+enum PolicyVerb {
+    /// Say what is wrong with the policy and what in it is most likely not meant. Exit 0: nothing; 1: something to look at;
+    /// 2: it would be refused.
+    Check {
+        /// A policy that is not in its place yet, instead of the configured one.
+        file: Option<PathBuf>,
+    },
+    /// Compare what the policy decides with what a file expects. Exit 0: all as expected; 1: not; 2: it cannot be tested.
+    Test {
+        /// The expected decisions, as TOML.
+        file: PathBuf,
+        /// A policy that is not in its place yet, instead of the configured one.
+        #[arg(long, value_name = "FILE")]
+        policy: Option<PathBuf>,
+    },
+    /// Print what a policy may speak of here, as a Cedar schema.
+    Schema,
 }
 
 /// Why the process does not end well.
@@ -94,6 +119,18 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
                 eprintln!("writ-ca: note: {notice}");
             }
             print("configuration is fine\n")
+        }
+        Verb::Policy { verb } => {
+            let reviewed = match verb {
+                PolicyVerb::Check { file } => review::check(&config, file.as_deref())?,
+                PolicyVerb::Test { file, policy } => review::test(&config, file, policy.as_deref())?,
+                PolicyVerb::Schema => review::schema(&config)?,
+            };
+            print(&reviewed.text)?;
+            match reviewed.failed {
+                None => Ok(()),
+                Some(what) => Err(Failure::Failed(what)),
+            }
         }
         Verb::Enroll { address, labels } => {
             let about = About {

@@ -224,6 +224,8 @@ pub struct Refusal {
     pub message: String,
     /// The policies that decided.
     pub policies: Vec<String>,
+    /// For how many like it it stands, where they are counted.
+    pub count: Option<u64>,
 }
 
 impl Records {
@@ -318,8 +320,23 @@ impl Records {
             status: Some(wire::Status::Refused),
             code: Some(refusal.code),
             message: Some(cut(&refusal.message)),
+            count: refusal.count,
             policy: (!refusal.policies.is_empty()).then(|| first(&refusal.policies)),
             ..Draft::new(Event::Refused)
+        })
+    }
+
+    /// Records that another policy comes into force, or that it cannot.
+    ///
+    /// # Errors
+    /// [`audit::Error`]; then it does not.
+    pub fn policy(&self, decision: Decision, message: &str) -> Result<Head, audit::Error> {
+        let code = (decision == Decision::Deny).then_some(Code::ConfigInvalid);
+        self.append(&Draft {
+            decision: Some(decision),
+            code,
+            message: Some(cut(message)),
+            ..Draft::new(Event::Policy)
         })
     }
 

@@ -8,11 +8,14 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use audit::Event;
 use catalogue::Catalogue;
 use nix::unistd::{AccessFlags, access, geteuid, gethostname, getuid};
 use tokio::net::UnixListener;
+use tokio::task::spawn_blocking;
+use tokio::time::MissedTickBehavior;
 
 use crate::authority::{self, Authority, Clock, Parts};
 use crate::config::{Config, Targets};
@@ -20,7 +23,8 @@ use crate::error::{Error, told};
 use crate::history;
 use crate::inventory::Shelf;
 use crate::issued::{Issued, LOOK_BACK_S};
-use crate::policy::{self, Policy};
+use crate::policy::{self, Policy, World};
+use crate::policy_file::read_trusted;
 use crate::record::Records;
 use crate::signer::{HOST_CA, Signer, TASK_CA};
 use crate::{service, socket};
@@ -98,10 +102,30 @@ pub fn load(config: Config, clock: Clock) -> Result<Loaded, Vec<String>> {
             "failed to use key_dir {dir}: task_ca and host_ca are one key, and a host could log in; {next}"
         ));
     }
-    let policy = keep(load_policy(&config.policy), &mut faults);
     let catalogue = keep(load_catalogue(&config.catalogue_dir), &mut faults);
     let mut shelf = Shelf::new(&config.inventory);
-    match shelf.current() {
+    let inventory = shelf.current();
+    let policy = match read_trusted(&config.policy, policy::MAX_BYTES as u64) {
+        Ok(bytes) => {
+            let world = catalogue.as_ref().zip(inventory.as_ref().ok());
+            let world = world.map(|(catalogue, inventory)| World::new(&config, catalogue, inventory));
+            let loaded = load_policy(&config.policy, &bytes, world.as_ref());
+            if let (Ok(Some(policy)), Some(world)) = (&loaded, &world) {
+                let findings = policy.findings(world);
+                notices.extend(
+                    findings
+                        .iter()
+                        .map(|finding| format!("{}: {finding}", config.policy.display())),
+                );
+            }
+            keep(loaded, &mut faults).flatten()
+        }
+        Err(what) => {
+            faults.push(what);
+            None
+        }
+    };
+    match inventory {
         Ok(inventory) => {
             if !shelf.exists() {
                 notices.push(format!(
@@ -194,12 +218,26 @@ pub async fn serve(
     authority
         .record_own(Event::Start)
         .map_err(|cause| ServeError::Record(log.clone(), "starts", cause))?;
+    let watching = tokio::spawn(watch_policy(Arc::clone(&authority)));
     let served = service::serve(Arc::clone(&authority), listener, stop).await;
+    watching.abort();
     // A name that nobody answers to; the next start would replace it.
     let _ = fs::remove_file(path);
+    authority.count_last();
     let recorded = authority.record_own(Event::Stop);
     served.map_err(|cause| ServeError::Serve(path.clone(), cause))?;
     recorded.map_err(|cause| ServeError::Record(log.clone(), "stops", cause))
+}
+
+/// Looks at the policy file once a second.
+async fn watch_policy(authority: Arc<Authority>) {
+    let mut second = tokio::time::interval(Duration::from_secs(1));
+    second.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        second.tick().await;
+        let authority = Arc::clone(&authority);
+        let _ = spawn_blocking(move || authority.refresh_policy()).await;
+    }
 }
 
 /// The machine's clock, Unix seconds.
@@ -241,42 +279,28 @@ fn open_log(config: &Config, now: u64) -> Result<(Records, Issued), Vec<String>>
     Ok((records, issued))
 }
 
-fn load_policy(path: &Path) -> Result<Policy, Vec<String>> {
-    let bytes = read_trusted(path, policy::MAX_BYTES as u64).map_err(|what| vec![what])?;
-    Policy::parse(&bytes).map_err(|faults| each("accept the policy", path, &faults))
+/// The policies of a file. Where the world is not known, only whether they can be read at all is.
+fn load_policy(path: &Path, bytes: &[u8], world: Option<&World<'_>>) -> Result<Option<Policy>, Vec<String>> {
+    let refused = |faults: Vec<policy::Fault>| each("accept the policy", path, &faults);
+    let Some(world) = world else {
+        let faults = Policy::unreadable(bytes);
+        return if faults.is_empty() {
+            Ok(None)
+        } else {
+            Err(refused(faults))
+        };
+    };
+    Policy::load(bytes, world).map(Some).map_err(refused)
 }
 
-fn load_catalogue(dir: &Path) -> Result<Catalogue, Vec<String>> {
+pub(crate) fn load_catalogue(dir: &Path) -> Result<Catalogue, Vec<String>> {
     Catalogue::load(dir).map_err(|faults| each("accept the catalogue", dir, &faults))
 }
 
 /// One line for each fault of a file.
-fn each<T: ToString>(what: &str, path: &Path, faults: &[T]) -> Vec<String> {
+pub(crate) fn each<T: ToString>(what: &str, path: &Path, faults: &[T]) -> Vec<String> {
     let line = |fault: &T| format!("failed to {what} {}: {}", path.display(), fault.to_string());
     faults.iter().map(line).collect()
-}
-
-/// A file that decides something: nobody but its owner, root or us, may write it.
-fn read_trusted(path: &Path, max: u64) -> Result<Vec<u8>, String> {
-    let at = |what: &str| format!("failed to read {}: {what}", path.display());
-    let failed = |e: io::Error| at(&format!("{e}; it must be there, and readable for the CA's account"));
-    let meta = fs::metadata(path).map_err(failed)?;
-    if !meta.is_file() {
-        return Err(at("it is not a file; name one"));
-    }
-    if meta.len() > max {
-        return Err(at(&format!("it has more than {max} bytes; shorten it")));
-    }
-    if meta.mode() & 0o022 != 0 {
-        let mode = meta.mode() & 0o7777;
-        let what = "it must not be writable for group or others; chmod go-w it";
-        return Err(at(&format!("mode {mode:04o}, {what}")));
-    }
-    if meta.uid() != 0 && meta.uid() != geteuid().as_raw() {
-        let uid = meta.uid();
-        return Err(at(&format!("it is owned by uid {uid}; chown it to root")));
-    }
-    fs::read(path).map_err(failed)
 }
 
 /// The folder behind a key is ours, and nobody else may do in it what `mode` does not let them.

@@ -4,16 +4,29 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 use wire::ids::{ActionName, BrainName, Digest, Head, PersonName, Reason, RequestId, TargetName, TaskId};
-use wire::{Code, Encoding, Risk, Status};
+use wire::{Code, Encoding, Mode, Risk, Status};
 
 use crate::error::About;
+use crate::rules::RelayMode;
 
 /// Actions that have a tool of their own, where the relay's catalogue has them. `run_action` calls every action.
-pub const TOOLS: [&str; 3] = ["tail_log", "read_file", "check_health"];
+pub const TOOLS: [&str; 5] = [
+    "tail_log",
+    "read_file",
+    "check_health",
+    "restart_service",
+    "run_migration",
+];
 
 /// Tools that touch no target. They have places of their own, so that whoever waits for many answers can still ask what
 /// became of them.
-pub const DESK: [&str; 4] = ["list_targets", "task_status", "close_task", "server_info"];
+pub const DESK: [&str; 5] = [
+    "list_targets",
+    "task_status",
+    "close_task",
+    "find_actions",
+    "server_info",
+];
 
 /// Who calls.
 #[derive(Debug, Clone)]
@@ -50,6 +63,8 @@ pub enum Call {
     },
     /// An action on a target.
     Act(Act),
+    /// Which actions there are.
+    FindActions(Search),
     /// Who this relay is and whether all is well.
     ServerInfo,
 }
@@ -59,7 +74,11 @@ impl Call {
     #[must_use]
     pub fn is_for_the_desk(&self) -> bool {
         match self {
-            Self::ListTargets | Self::TaskStatus { .. } | Self::CloseTask { .. } | Self::ServerInfo => true,
+            Self::ListTargets
+            | Self::TaskStatus { .. }
+            | Self::CloseTask { .. }
+            | Self::FindActions(_)
+            | Self::ServerInfo => true,
             Self::OpenTask { .. } | Self::Act(_) => false,
         }
     }
@@ -72,13 +91,14 @@ impl Call {
                 action: Some(act.action.clone()),
                 target: Some(act.target.clone()),
                 task: act.task.clone(),
+                mode: Some(act.mode),
                 ..About::default()
             },
             Self::TaskStatus { task } | Self::CloseTask { task } => About {
                 task: Some(task.clone()),
                 ..About::default()
             },
-            Self::OpenTask { .. } | Self::ListTargets | Self::ServerInfo => About::default(),
+            Self::OpenTask { .. } | Self::ListTargets | Self::FindActions(_) | Self::ServerInfo => About::default(),
         }
     }
 }
@@ -94,8 +114,23 @@ pub struct Act {
     pub task: Option<TaskId>,
     /// Why; needed when a task is opened by this.
     pub reason: Option<Reason>,
+    /// Whether to do it or to try it out.
+    pub mode: Mode,
     /// The arguments as sent, not yet checked.
     pub args: Map<String, Value>,
+}
+
+/// What actions are looked for by. What is left out fits every action.
+#[derive(Debug, Clone, Default)]
+pub struct Search {
+    /// Words, one of which is enough; those that have more of them come first.
+    pub words: Vec<String>,
+    /// Where they are to be called.
+    pub target: Option<TargetName>,
+    /// What they risk.
+    pub risk: Option<Risk>,
+    /// Where the answer before this one ended, in its words.
+    pub cursor: Option<String>,
 }
 
 /// What is answered.
@@ -118,6 +153,8 @@ pub enum Reply {
     },
     /// To [`Call::Act`].
     Done(Box<Done>),
+    /// To [`Call::FindActions`].
+    Found(Found),
     /// To [`Call::ServerInfo`].
     Server(Box<ServerView>),
 }
@@ -131,6 +168,67 @@ pub struct Listed {
     pub labels: BTreeMap<String, String>,
     /// The caller's open task there.
     pub task: Option<TaskId>,
+}
+
+/// Actions that were found.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// Some of them, the best first.
+    pub actions: Vec<FoundAction>,
+    /// How many there are in all.
+    pub count: usize,
+    /// What the next question says for those that follow; `None` where none do.
+    pub cursor: Option<String>,
+}
+
+/// An action as callers see it.
+#[derive(Debug, Clone)]
+pub struct FoundAction {
+    /// Its name.
+    pub action: ActionName,
+    /// A few words.
+    pub title: String,
+    /// What it does.
+    pub description: String,
+    /// The closed JSON Schema of its arguments.
+    pub args: Value,
+    /// How many people must sign.
+    pub approvals: u8,
+    /// Doing it.
+    pub run: Reach,
+    /// Trying it out, where it can be.
+    pub dry_run: Option<Reach>,
+}
+
+/// How far this relay lets an action go, in one mode. The CA and the target are still to be asked.
+#[derive(Debug, Clone)]
+pub struct Reach {
+    /// What it risks.
+    pub risk: Risk,
+    /// Where it may be called.
+    pub targets: Names,
+    /// What is in the way elsewhere, or with some arguments.
+    pub denied: Vec<Barrier>,
+}
+
+/// What is in the way of an action.
+#[derive(Debug, Clone)]
+pub struct Barrier {
+    /// The rule's id, or [`crate::rules::READONLY`].
+    pub by: String,
+    /// Whether every call is refused there, or that depends on the arguments.
+    pub always: bool,
+    /// Where.
+    pub targets: Names,
+}
+
+/// Names of targets: the first of them, and how many there are.
+#[derive(Debug, Clone, Default)]
+pub struct Names {
+    /// The first ones.
+    pub first: Vec<TargetName>,
+    /// All of them.
+    pub count: usize,
 }
 
 /// A task that was opened.
@@ -179,8 +277,10 @@ pub struct Done {
     pub target: TargetName,
     /// What.
     pub action: ActionName,
-    /// How dangerous that is.
+    /// How dangerous that is, in its mode.
     pub risk: Risk,
+    /// Whether it was done or tried out.
+    pub mode: Mode,
     /// What became of it.
     pub status: Status,
     /// Why, unless it is `ok`.
@@ -226,4 +326,6 @@ pub struct ServerView {
     pub boundary_missing: Vec<String>,
     /// The person that the caller acts for.
     pub person: Option<PersonName>,
+    /// What the relay is for.
+    pub mode: RelayMode,
 }

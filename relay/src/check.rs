@@ -14,6 +14,7 @@ use crate::error::chain;
 use crate::inventory;
 use crate::issuer::Issuer;
 use crate::records::Records;
+use crate::rules::{Known, Rules};
 use crate::store::{self, Unusable};
 
 /// Everything that the configuration names, loaded and without a fault.
@@ -25,6 +26,8 @@ pub struct Loaded {
     pub inventory: Inventory,
     /// The relay's copy of the catalogue.
     pub catalogue: Catalogue,
+    /// What the relay refuses by itself.
+    pub rules: Rules,
 }
 
 /// Loads the configuration and what it names, for a start.
@@ -50,11 +53,24 @@ pub fn load(path: &Path) -> Result<Loaded, Vec<Fault>> {
     let catalogue = catalogue(&config.catalogue_dir)
         .map_err(|found| faults.extend(found))
         .ok();
-    match (inventory, catalogue) {
-        (Some(inventory), Some(catalogue)) if faults.is_empty() => Ok(Loaded {
+    let rules = inventory
+        .as_ref()
+        .zip(catalogue.as_ref())
+        .and_then(|(inventory, catalogue)| {
+            let known = Known {
+                persons: &config.persons,
+                inventory,
+                catalogue,
+            };
+            let rules = Rules::new(config.mode, config.deny.clone(), &known);
+            rules.map_err(|found| faults.extend(found)).ok()
+        });
+    match (inventory, catalogue, rules) {
+        (Some(inventory), Some(catalogue), Some(rules)) if faults.is_empty() => Ok(Loaded {
             config,
             inventory,
             catalogue,
+            rules,
         }),
         _ => Err(faults),
     }

@@ -7,17 +7,21 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::num::NonZeroU32;
-use std::ops::RangeInclusive;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::limits::Limits;
-use toml::{Table, Value};
+use toml::Table;
 use wire::ids::{Digest, PersonName, RelayName};
 
+use crate::limits::Limits;
+use crate::rules::{self, RelayMode, Rule};
 use crate::seats;
 use crate::session::Bounds;
+
+mod fields;
+
+pub(crate) use fields::Fields;
 
 /// Where the configuration is when nobody says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/writ/relay.toml";
@@ -52,6 +56,10 @@ pub struct Config {
     pub persons: Vec<(u32, PersonName)>,
     /// How much there may be, and how fast.
     pub limits: Limits,
+    /// What it is for.
+    pub mode: RelayMode,
+    /// What it refuses, not yet compared with catalogue and inventory.
+    pub deny: Vec<Rule>,
     /// SHA-256 of the file's bytes.
     pub digest: Digest,
 }
@@ -113,6 +121,8 @@ impl Config {
         };
         let persons = persons(&mut fields);
         let limits = limits(&mut fields);
+        let mode = rules::mode(&mut fields);
+        let deny = rules::rules(&mut fields);
         let faults = fields.finish();
         match (name, socket, ca_socket, log_dir, state_dir, inventory, catalogue_dir) {
             (
@@ -135,6 +145,8 @@ impl Config {
                 connections: usize::try_from(connections).unwrap_or(seats::CONNECTIONS),
                 persons,
                 limits,
+                mode,
+                deny,
                 digest: Digest::of(bytes),
             }),
             _ => Err(faults),
@@ -225,7 +237,7 @@ fn persons(fields: &mut Fields) -> Vec<(u32, PersonName)> {
             entry.fault("uid", "stands twice");
         }
         persons.extend(uid.zip(name));
-        fields.faults.append(&mut entry.finish());
+        fields.take_faults(entry);
     }
     persons
 }
@@ -250,138 +262,8 @@ fn limits(fields: &mut Fields) -> Limits {
     let waiting = table.number("person_calls_waiting", 0..=1024, limits.person_waiting.into());
     limits.person_waiting = u32::try_from(waiting).unwrap_or(limits.person_waiting);
     limits.drain = Duration::from_secs(table.number("drain_s", 1..=600, limits.drain.as_secs()));
-    fields.faults.append(&mut table.finish());
+    fields.take_faults(table);
     limits
-}
-
-/// A table whose keys are taken out one by one; what is left at the end is unknown.
-struct Fields {
-    table: Table,
-    at: String,
-    faults: Vec<Fault>,
-}
-
-impl Fields {
-    fn of(table: Table, at: &str) -> Self {
-        Self {
-            table,
-            at: at.to_owned(),
-            faults: Vec::new(),
-        }
-    }
-
-    fn fault(&mut self, key: &str, what: impl std::fmt::Display) {
-        self.faults.push(Fault::new(format!("{}{key}: {what}", self.at)));
-    }
-
-    fn text(&mut self, key: &str) -> Option<String> {
-        match self.table.remove(key) {
-            Some(Value::String(text)) => Some(text),
-            Some(_) => {
-                self.fault(key, "must be a string");
-                None
-            }
-            None => {
-                self.fault(key, "is missing");
-                None
-            }
-        }
-    }
-
-    /// A whole number that may be left out.
-    fn number(&mut self, key: &str, range: RangeInclusive<u64>, default: u64) -> u64 {
-        let number = match self.table.remove(key) {
-            None => return default,
-            Some(Value::Integer(number)) => u64::try_from(number).ok(),
-            Some(_) => None,
-        };
-        number.filter(|number| range.contains(number)).unwrap_or_else(|| {
-            self.fault(
-                key,
-                format_args!("must be a number from {} to {}", range.start(), range.end()),
-            );
-            default
-        })
-    }
-
-    fn parsed<T: std::str::FromStr>(&mut self, key: &str) -> Option<T>
-    where
-        T::Err: std::fmt::Display,
-    {
-        let text = self.text(key)?;
-        text.parse().map_err(|error: T::Err| self.fault(key, error)).ok()
-    }
-
-    fn path(&mut self, key: &str) -> Option<PathBuf> {
-        let path = PathBuf::from(self.text(key)?);
-        if path.is_absolute() {
-            return Some(path);
-        }
-        self.fault(key, "must be an absolute path");
-        None
-    }
-
-    fn unix_socket(&mut self, key: &str, text: &str) -> Option<PathBuf> {
-        match text.strip_prefix("unix:").map(Path::new) {
-            Some(path) if path.is_absolute() => Some(path.to_owned()),
-            _ => {
-                self.fault(key, "must be unix: and an absolute path");
-                None
-            }
-        }
-    }
-
-    fn uid(&mut self, key: &str) -> Option<u32> {
-        let uid = match self.table.remove(key) {
-            Some(Value::Integer(number)) => u32::try_from(number).ok(),
-            Some(_) => None,
-            None => {
-                self.fault(key, "is missing");
-                return None;
-            }
-        };
-        // Uid 0 is everybody's last resort, not a person; u32::MAX means "no uid" to the kernel.
-        let uid = uid.filter(|uid| *uid != 0 && *uid != u32::MAX);
-        if uid.is_none() {
-            self.fault(key, "must be a uid of a person: a number above 0");
-        }
-        uid
-    }
-
-    /// A table that need not be there.
-    fn table(&mut self, key: &str) -> Option<Fields> {
-        if let Value::Table(table) = self.table.remove(key)? {
-            return Some(Fields::of(table, &format!("{key}.")));
-        }
-        self.fault(key, "must be a table");
-        None
-    }
-
-    fn tables(&mut self, key: &str) -> Vec<Fields> {
-        let Some(value) = self.table.remove(key) else {
-            return Vec::new();
-        };
-        let Value::Array(items) = value else {
-            self.fault(key, "must be [[tables]]");
-            return Vec::new();
-        };
-        let mut tables = Vec::new();
-        for (index, item) in items.into_iter().enumerate() {
-            match item {
-                Value::Table(table) => tables.push(Fields::of(table, &format!("{key}[{index}]."))),
-                _ => self.fault(key, "must be [[tables]]"),
-            }
-        }
-        tables
-    }
-
-    fn finish(mut self) -> Vec<Fault> {
-        let unknown: Vec<String> = self.table.keys().cloned().collect();
-        for key in unknown {
-            self.fault(&wire::text::escaped(&key, 64), "is unknown");
-        }
-        self.faults
-    }
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 //! Two faces. The brain gets a Code, a short text in our own words, and one instruction. What a machine on the other
 //! side said goes to the operator's log, and to the brain only in a field that is marked as untrusted.
 
-use wire::Code;
 use wire::ids::{ActionName, RequestId, TargetName, TaskId};
+use wire::{Code, Mode};
 
 use crate::call::TOOLS;
 use crate::{issuer, session, store};
@@ -64,6 +64,8 @@ pub struct Refusal {
     pub untrusted: Option<String>,
     /// What it was about.
     pub about: Box<About>,
+    /// The ids of the rules that decided, where rules did.
+    pub policy: Vec<String>,
     /// The number of the record that says so, in the log of whoever refused; in the relay's where they could not write it.
     pub record: Option<u64>,
 }
@@ -79,6 +81,10 @@ pub struct About {
     pub target: Option<TargetName>,
     /// The action.
     pub action: Option<ActionName>,
+    /// Whether it was to be done or tried out.
+    pub mode: Option<Mode>,
+    /// It could be tried out where it is not to be done.
+    pub trial: bool,
     /// It has an effect and nobody knows how far it came: whoever asked looks before anything else is done.
     pub look: bool,
 }
@@ -110,7 +116,17 @@ impl Refusal {
             message,
             untrusted: None,
             about: Box::new(about.clone()),
+            policy: Vec::new(),
             record: None,
+        }
+    }
+
+    /// The relay's own no to what the CA was not even asked, by these rules.
+    #[must_use]
+    pub fn ruled(code: Code, rules: &[&str], detail: impl std::fmt::Display, about: &About) -> Self {
+        Self {
+            policy: rules.iter().map(|rule| (*rule).to_owned()).collect(),
+            ..Self::because(code, detail, about)
         }
     }
 
@@ -182,7 +198,9 @@ impl Refusal {
             E::Busy => relay(Code::Capacity, &"the task has too many calls under way on this target"),
             E::Version(what) => relay(Code::VersionUnsupported, what),
             E::Receipt(what) => relay(Code::ReceiptInvalid, what),
-            E::LineRefused(code) => Self::by(RefusedBy::Target, *code, format!("failed to {}", code.text()), about),
+            E::LineRefused(code) | E::NotServed(code) => {
+                Self::by(RefusedBy::Target, *code, format!("failed to {}", code.text()), about)
+            }
             E::NotSent(what) => relay(Code::SessionLost, what),
             E::NoAnswer(what) => relay(Code::OutcomeUnknown, what),
             E::TimedOut(after) => relay(Code::TimedOut, &format_args!("{} s have passed", after.as_secs())),
@@ -205,16 +223,25 @@ impl Refusal {
     /// What to do next: one imperative, naming a tool and its arguments where a tool helps.
     #[must_use]
     pub fn next(&self) -> String {
+        if self.by == RefusedBy::Relay && self.code == Code::PolicyDenied {
+            return format!(
+                "Tell the user that this relay denies it by {}; call find_actions to see what it lets through, or ask them to \
+                 have relay.toml changed.",
+                self.policy.join(", ")
+            );
+        }
         next(self.code, &self.about)
     }
 }
 
 /// How an action is called: by its own tool where it has one.
-fn tool(action: &ActionName) -> String {
-    if TOOLS.contains(&action.as_str()) {
-        action.to_string()
-    } else {
-        format!("run_action (action {action})")
+fn tool(action: &ActionName, mode: Option<Mode>) -> String {
+    let own = TOOLS.contains(&action.as_str());
+    match (own, mode) {
+        (true, Some(Mode::DryRun)) => format!("{action} (mode dry_run)"),
+        (true, _) => action.to_string(),
+        (false, Some(Mode::DryRun)) => format!("run_action (action {action}, mode dry_run)"),
+        (false, _) => format!("run_action (action {action})"),
     }
 }
 
@@ -238,21 +265,32 @@ fn next(code: Code, about: &About) -> String {
     if about.look {
         return look(about);
     }
-    let action = about.action.as_ref().map_or_else(|| "the same tool".to_owned(), tool);
+    let how = |mode| {
+        let action = about.action.as_ref();
+        action.map_or_else(|| "the same tool".to_owned(), |action| tool(action, mode))
+    };
+    let action = how(about.mode);
     let target = about.target.as_ref().map_or("…", TargetName::as_str);
     let again = format!("Call {action} again with the same arguments in a few seconds.");
     let new_task =
         format!("Call open_task with reason and targets [\"{target}\"], then {action} with the new task_id.");
     let operator = |what: &str| format!("Tell the user that an operator must {what}; calling again will not help.");
     match code {
-        Code::ArgumentsInvalid | Code::ModeUnsupported => {
-            format!("Call {action} with arguments corrected as the message says.")
-        }
+        Code::ArgumentsInvalid => format!("Call {action} with arguments corrected as the message says."),
+        Code::ModeUnsupported => format!(
+            "Call find_actions to see which actions can be tried out; call {} only to have it done.",
+            how(None)
+        ),
+        Code::ReadOnly if about.trial => format!(
+            "Call {} to see what it would do, and tell the user that this relay changes nothing.",
+            how(Some(Mode::DryRun))
+        ),
+        Code::ReadOnly => "Tell the user that this relay only reads, and that its operator decides that.".to_owned(),
         Code::ReasonRequired => format!(
             "Call {action} again with reason (one line saying why), or call open_task with reason and targets [\"{target}\"]."
         ),
         Code::UnknownTarget => "Call list_targets, then call again with one of its names.".to_owned(),
-        Code::UnknownAction => "Call run_action with an action that the message names.".to_owned(),
+        Code::UnknownAction => "Call find_actions, then run_action with one of its names.".to_owned(),
         Code::UnknownTool => "Call a tool that tools/list names.".to_owned(),
         Code::UnknownTask | Code::TaskEnded | Code::TaskMismatch | Code::KeyMismatch | Code::WrongTask => new_task,
         Code::PersonUnmapped => operator("add this account's uid to [[person]] in relay.toml"),

@@ -23,6 +23,7 @@ mod pauses;
 pub mod people;
 pub mod pipeline;
 pub mod records;
+pub mod rules;
 pub mod seats;
 pub mod serve;
 pub mod session;

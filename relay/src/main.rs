@@ -110,11 +110,13 @@ async fn check_config(configured: Configured) -> ExitCode {
                 println!("warning: boundary missing: {missing}");
             }
             println!(
-                "{}: no fault: {} targets, {} actions, {} persons, log writable, CA reachable",
+                "{}: no fault: {} targets, {} actions, {} persons, mode {}, {} deny rules, log writable, CA reachable",
                 configured.config.display(),
                 loaded.inventory.len(),
                 loaded.catalogue.iter().count(),
                 loaded.config.persons.len(),
+                loaded.rules.mode().as_str(),
+                loaded.rules.len(),
             );
             ExitCode::SUCCESS
         }

@@ -12,11 +12,13 @@
 //! answer does not come is asked for again, under the same id and with the same bytes, and never made anew.
 
 mod again;
+mod find;
 mod later;
 mod panics;
 mod refusals;
 mod request;
 mod restart;
+mod ruled;
 mod seat;
 mod send;
 mod tasks;
@@ -26,10 +28,10 @@ mod views;
 use std::sync::Arc;
 use std::time::Duration;
 
-use catalogue::{Catalogue, HostTrust, Inventory};
+use catalogue::{Catalogue, HostTrust, Inventory, Manifest};
 use tokio::time::{Instant, timeout_at};
 use wire::ids::{Digest, TargetName};
-use wire::{Code, Proof, Requester, Risk};
+use wire::{Code, Mode, Proof, Requester, Risk};
 
 use crate::call::{Act, Call, Caller, Done, Reply};
 use crate::error::{About, Refusal};
@@ -37,6 +39,7 @@ use crate::gate::Gate;
 use crate::issuer::Issuer;
 use crate::people::People;
 use crate::records::Records;
+use crate::rules::{Rules, What};
 use crate::seats::Seats;
 use crate::session::{Host, Trust};
 use crate::store::{Owner, Store, Task};
@@ -65,6 +68,8 @@ pub struct Relay {
     pub inventory: Inventory,
     /// The relay's copy of the catalogue.
     pub catalogue: Catalogue,
+    /// What it refuses whatever the CA would say.
+    pub rules: Rules,
     /// Tasks and requests.
     pub store: Box<dyn Store>,
     /// The CA.
@@ -81,11 +86,13 @@ pub struct Relay {
     pub now: fn() -> u64,
 }
 
-/// A call whose action, arguments and target are known to be right, as far as the relay can tell.
+/// A call whose action, arguments and target are known to be right, as far as the relay can tell, and that it does not refuse
+/// by itself.
 struct Asked {
     act: Act,
     args: serde_json::Map<String, serde_json::Value>,
     manifest: Digest,
+    /// In the call's mode.
     risk: Risk,
     timeout: Duration,
     about: About,
@@ -124,13 +131,14 @@ impl Relay {
             Call::TaskStatus { task } => self.task_status(requester, &task).await.map(Reply::Status),
             Call::CloseTask { task } => self.close_task(requester, &task).await,
             Call::ListTargets => self.list_targets(requester).await.map(Reply::Targets),
+            Call::FindActions(search) => self.find_actions(requester, &search).map(Reply::Found),
             Call::ServerInfo => Ok(Reply::Server(Box::new(self.server_info(caller).await))),
         }
     }
 
     /// An action, from the call to the outcome.
     async fn act(self: &Arc<Self>, requester: &Requester, act: Act, until: Instant) -> Result<Done, Refusal> {
-        let mut asked = self.check(act)?;
+        let mut asked = self.check(requester, act)?;
         let task = self.join(requester, &asked, until).await?;
         asked.about.task = Some(task.id.clone());
         let seat = self.seat(&task, &asked.act.target, &asked.about, until).await?;
@@ -153,17 +161,19 @@ impl Relay {
         self.conclude(&task, recorded, told).await
     }
 
-    /// The action is in the catalogue, its arguments fit, the target is in the inventory.
-    fn check(&self, act: Act) -> Result<Asked, Refusal> {
+    /// The action is in the catalogue, its arguments fit, the target is in the inventory, and no rule of this relay is in the
+    /// way.
+    fn check(&self, requester: &Requester, act: Act) -> Result<Asked, Refusal> {
         let about = About {
             action: Some(act.action.clone()),
             target: Some(act.target.clone()),
+            mode: Some(act.mode),
             ..About::default()
         };
-        if self.inventory.find(act.target.as_str()).is_none() {
+        let Some(target) = self.inventory.find(act.target.as_str()) else {
             let detail = tasks::not_in_the_inventory(&[act.target.as_str()]);
             return Err(Refusal::because(Code::UnknownTarget, detail, &about));
-        }
+        };
         let Some(entry) = self.catalogue.find(&act.action) else {
             let names: Vec<&str> = self
                 .catalogue
@@ -174,12 +184,24 @@ impl Relay {
             let detail = format!("the relay's catalogue has {}", names.join(", "));
             return Err(Refusal::because(Code::UnknownAction, detail, &about));
         };
-        let checked = entry.manifest().check_args(&act.args).map_err(|faults| {
+        let manifest = entry.manifest();
+        let risk = risk_of(manifest, act.mode)
+            .ok_or_else(|| Refusal::because(Code::ModeUnsupported, "the action has no dry run", &about))?;
+        self.ruled_by_mode(manifest, risk, &about)?;
+        let checked = manifest.check_args(&act.args).map_err(|faults| {
             let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
             Refusal::because(Code::ArgumentsInvalid, faults.join("; "), &about)
         })?;
-        let approvals = entry.manifest().approvals();
-        if approvals > 0 {
+        // With the defaults that were filled in: what is left out is not what is not asked for.
+        let what = What {
+            action: &act.action,
+            risk,
+            args: Some(checked.args()),
+        };
+        self.ruled(requester, target, Some(what), &about)?;
+        let approvals = manifest.approvals();
+        // Of what only reads the CA says whether anybody has to approve it.
+        if approvals > 0 && risk != Risk::Read {
             // Before a certificate is made for nothing.
             return Err(Refusal::because(
                 Code::ApprovalMissing,
@@ -190,8 +212,8 @@ impl Relay {
         Ok(Asked {
             args: checked.args().clone(),
             manifest: entry.digest().clone(),
-            risk: entry.manifest().risk(),
-            timeout: Duration::from_millis(entry.manifest().patience_ms()),
+            risk,
+            timeout: Duration::from_millis(manifest.patience_ms()),
             about,
             act,
         })
@@ -267,6 +289,14 @@ impl Relay {
     /// Where a target is and how it is recognised.
     fn host(&self, name: &TargetName) -> Option<Host> {
         self.inventory.find(name.as_str()).map(host)
+    }
+}
+
+/// What an action risks in a mode; `None` where it has no dry run.
+fn risk_of(manifest: &Manifest, mode: Mode) -> Option<Risk> {
+    match mode {
+        Mode::Run => Some(manifest.risk()),
+        Mode::DryRun => manifest.dry_run().map(|dry_run| dry_run.risk),
     }
 }
 

@@ -106,6 +106,7 @@ fn build(loaded: check::Loaded) -> Result<Arc<Relay>, Error> {
         config,
         inventory,
         catalogue,
+        rules,
     } = loaded;
     Ok(Arc::new(Relay {
         store: Box::new(Sqlite::open(&config.store()).map_err(unusable)?),
@@ -119,6 +120,7 @@ fn build(loaded: check::Loaded) -> Result<Arc<Relay>, Error> {
         config: config.digest,
         inventory,
         catalogue,
+        rules,
         now,
     }))
 }

@@ -80,6 +80,9 @@ pub enum Error {
     /// sshd opens no channel.
     #[error("open a channel: sshd refused it")]
     ChannelRefused,
+    /// The target serves nobody: it said so in the place of its hello, and reads nothing.
+    #[error("be served: {0}")]
+    NotServed(Code),
     /// The target refused the line.
     #[error("have the line accepted: {0}")]
     LineRefused(Code),
@@ -134,33 +137,31 @@ struct Far {
 /// A task's connection to a target. Dropped, it ends when the sessions that are in use have ended.
 pub struct Connection {
     places: Arc<Places>,
-    ahead_s: i64,
     /// Seconds that were waited for the certificate, until the session of a call has them.
     waited_s: AtomicU64,
 }
 
 impl Connection {
-    /// Connects, verifies the host, logs in, asks for the protocol and presents the certificate; then reads and
-    /// verifies the hello. What the network did is tried again for a while, what somebody decided is not. `room` is
-    /// let go when the connection is over.
+    /// Connects, verifies the host, logs in, asks for the protocol and presents the certificate. What the network did is
+    /// tried again for a while, what somebody decided is not. `room` is let go when the connection is over.
     ///
     /// # Errors
-    /// Any [`Error`] that speaks of the connection, the host, the login or the hello.
+    /// Any [`Error`] that speaks of the connection, the host or the login.
     pub async fn open(login: &Login<'_>, bounds: Bounds, room: OwnedSemaphorePermit) -> Result<Self, Error> {
         let open::Opened { places, hold, waited } = open::open(login, bounds).await?;
         tokio::spawn(Arc::clone(&places).keep(hold, room));
         Ok(Self {
-            ahead_s: places.ahead_s(),
             places,
             waited_s: AtomicU64::new(waited.as_secs()),
         })
     }
 
     /// A session, in the order of asking: one that nobody uses, or a new one, or the first that comes free within
-    /// `patience`. The clock of its target was compared with ours.
+    /// `patience`. The hello of a new one may be on its way still.
     ///
     /// # Errors
-    /// [`Error::NotSent`] when the connection is over; [`Error::Busy`]; what [`Connection::open`] says of the hello.
+    /// [`Error::NotSent`] when the connection is over; [`Error::Busy`]; [`Error::LineRefused`] and what
+    /// [`Session::greeted`] says, where the connection is good for nothing more.
     pub async fn session(&self, patience: Duration) -> Result<Session, Error> {
         let place = self.places.take(patience).await?;
         Ok(Session {
@@ -195,10 +196,10 @@ impl Connection {
         self.places.in_use()
     }
 
-    /// How many seconds the target's clock was ahead of ours when the connection began.
-    #[must_use]
-    pub fn ahead_s(&self) -> i64 {
-        self.ahead_s
+    /// Waits for the first hello, and says how many seconds the target's clock was ahead of ours; `None` where the hello
+    /// cannot be believed.
+    pub async fn ahead_s(&self) -> Option<i64> {
+        self.places.ahead_s().await
     }
 
     /// Gives no more sessions. The connection ends when those in use have ended.
@@ -234,12 +235,27 @@ pub struct Session {
 }
 
 impl Session {
+    /// Waits for the hello: from then on it is known that the far end is the target, and that its clock agrees with ours.
+    ///
+    /// # Errors
+    /// What [`Session::ask`] says of the hello.
+    pub async fn greeted(&self) -> Result<(), Error> {
+        match self.channel.greeted().await {
+            Ok(_) => Ok(()),
+            // What broke is the connection, and nothing was asked on it: the caller asks on another.
+            Err(Error::Unreachable(why)) if self.places.has_broken(&why) => Err(Error::NotSent(why)),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Sends lines with nothing between them (certificates first, where the question needs any), and waits for the
-    /// answer to the last of them, which nobody has verified yet.
+    /// answer to the last of them, which nobody has verified yet. It does not wait for the hello, and no answer is taken
+    /// before it.
     ///
     /// # Errors
     /// [`Error::NotSent`] when nothing of it can have arrived; [`Error::LineRefused`] when the target could not read
-    /// it; otherwise nobody knows, and the session is over.
+    /// it; [`Error::NotServed`], [`Error::Receipt`], [`Error::Version`], [`Error::Clock`], [`Error::Protocol`] and [`Error::Unreachable`] when the
+    /// far end did not say hello as the target does; otherwise nobody knows, and the session is over.
     pub async fn ask(&self, lines: &[RelayLine], patience: Duration) -> Result<Answer, Error> {
         let certificate = self.places.certificate();
         self.channel.ask(&certificate, lines, patience).await
@@ -251,7 +267,8 @@ impl Session {
         self.waited_s
     }
 
-    /// What time it is at the target, Unix seconds: not earlier than this, whatever our clock was set to since its hello.
+    /// What time it is at the target, Unix seconds: not earlier than this, whatever our clock was set to since its hello. 0
+    /// before its hello.
     #[must_use]
     pub fn target_now(&self) -> u64 {
         self.channel.target_now()

@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 
 use wire::ids::{ActionName, BrainName, Digest, PersonName, Reason, RequestId, TargetName, TaskId};
-use wire::{Code, Risk, Status};
+use wire::{Code, Mode, Risk, Status};
 
 pub use file::{Unusable, check};
 pub use sqlite::Sqlite;
@@ -91,8 +91,10 @@ pub struct Request {
     pub target: TargetName,
     /// What.
     pub action: ActionName,
-    /// How dangerous that is.
+    /// How dangerous that is, in its mode.
     pub risk: Risk,
+    /// Whether it was to be done or tried out.
+    pub mode: Mode,
     /// SHA-256 of its payload.
     pub sha256: Digest,
     /// How far it has come.

@@ -4,119 +4,164 @@
 //! The size is looked up once: a file that grows meanwhile is read up to there, one that is cut short ends there.
 //! Memory is one block, however long a line is.
 
-use std::fs::File;
-use std::io::{self, Write};
-use std::os::fd::AsFd;
-use std::os::unix::fs::FileExt;
+use rustix::fd::BorrowedFd;
+use rustix::fs::FileType;
+use rustix::io::retry_on_intr;
 
-use crate::End;
+use crate::error::{Error, Result};
+use crate::text::{Out, words};
+use crate::{BLOCK, End, Host};
 
-/// Bytes read at a time.
-const BLOCK: usize = 64 * 1024;
+/// What is guessed of a line's length, in bytes. A tail that is guessed right is one read and one write.
+const LINE: u64 = 128;
 
-/// Runs `action` with the regular file on stdin and with stdout.
-pub(crate) fn on_stdin(action: impl FnOnce(&File, &mut dyn Write) -> io::Result<()>) -> End {
-    let file = match std::io::stdin().as_fd().try_clone_to_owned() {
-        Ok(fd) => File::from(fd),
-        Err(error) => return End::Failed(format!("failed to take over stdin: {error}")),
+/// The least that is read at a time where there is more, in bytes.
+const PAGE: u64 = 4096;
+
+/// Bytes that are searched for newlines together. So few that their number fits a byte, which is counted fastest.
+const SEARCHED: usize = 128;
+
+/// Runs `action` with the regular file on stdin, its size, memory, and stdout.
+pub(crate) fn on_stdin(
+    host: &mut Host<'_>,
+    action: impl FnOnce(BorrowedFd<'_>, u64, &mut [u8; BLOCK], &mut BorrowedFd<'_>) -> Result<()>,
+) -> End<'static> {
+    let size = match rustix::fs::fstat(host.stdin) {
+        Ok(found) if FileType::from_raw_mode(found.st_mode) == FileType::RegularFile => {
+            u64::try_from(found.st_size).unwrap_or(0)
+        }
+        Ok(_) => return End::Usage(words!["stdin must be a regular file"]),
+        Err(errno) => return End::Failed(words!["failed to look at stdin: ", Error::from(errno)]),
     };
-    match file.metadata() {
-        Ok(metadata) if metadata.is_file() => {}
-        Ok(_) => return End::Usage("stdin must be a regular file".to_owned()),
-        Err(error) => return End::Failed(format!("failed to look at stdin: {error}")),
-    }
-    // Unbuffered: blocks are large, and stdout's line buffer would copy every byte once more.
-    let out = std::io::stdout().as_fd().try_clone_to_owned();
-    match out.map(File::from).and_then(|mut out| action(&file, &mut out)) {
+    match action(host.stdin, size, host.block, &mut host.stdout) {
         Ok(()) => End::Done,
-        Err(error) => End::Failed(format!("failed to copy the file: {error}")),
+        Err(error) => End::Failed(words!["failed to copy the file: ", error]),
     }
 }
 
-/// Copies the last `lines` lines. A newline at the very end closes the last line and does not start another.
+/// Copies the last `lines` lines of the first `size` bytes. A newline at their very end closes the last line and does not
+/// start another.
 ///
 /// # Errors
 /// Those of reading and writing.
-pub(crate) fn tail(file: &File, lines: u64, out: &mut dyn Write) -> io::Result<()> {
-    let size = file.metadata()?.len();
-    let start = start_of_last(file, size, lines)?;
-    copy(file, start, size, out)
-}
-
-/// Copies at most `limit` bytes from `offset` on. Beyond the end there is nothing, which is not an error.
-///
-/// # Errors
-/// Those of reading and writing.
-pub(crate) fn read(file: &File, offset: u64, limit: u64, out: &mut dyn Write) -> io::Result<()> {
-    let size = file.metadata()?.len();
-    copy(file, offset, size.min(offset.saturating_add(limit)), out)
-}
-
-/// Where the last `lines` lines of the first `size` bytes begin; found by reading blocks from the end.
-fn start_of_last(file: &File, size: u64, lines: u64) -> io::Result<u64> {
+pub(crate) fn tail(
+    file: BorrowedFd<'_>,
+    size: u64,
+    lines: u64,
+    block: &mut [u8; BLOCK],
+    out: &mut impl Out,
+) -> Result<()> {
     if lines == 0 {
-        return Ok(size);
+        return Ok(());
     }
-    let mut block = vec![0_u8; BLOCK];
+    let mut left = lines;
     let mut end = size;
-    let mut found = 0_u64;
+    let mut step = lines.saturating_mul(LINE).clamp(PAGE, BLOCK as u64);
     while end > 0 {
-        let start = end.saturating_sub(BLOCK as u64);
-        let wanted = usize::try_from(end - start).unwrap_or(BLOCK);
-        let read = read_full(file, &mut block[..wanted], start)?;
-        for (index, _) in block[..read]
-            .iter()
-            .enumerate()
-            .rev()
-            .filter(|(_, byte)| **byte == b'\n')
-        {
-            let after = start + index as u64 + 1;
-            if after == size {
+        let start = end.saturating_sub(step);
+        let read = read_full(file, part(block, end - start), start)?;
+        let found = part(block, read);
+        // What is never searched is a newline at the very end.
+        let searched = part(found, (size - 1 - start).min(read));
+        let begin = match nth_from_end(searched, &mut left) {
+            Some(newline) => newline + 1,
+            None if start == 0 => 0,
+            None => {
+                end = start;
+                step = BLOCK as u64;
                 continue;
             }
-            found += 1;
-            if found == lines {
-                return Ok(after);
+        };
+        // The block that holds the first line needs not be read again, only what is behind it.
+        out.put(found.get(begin..).unwrap_or_default())?;
+        return if read < end - start {
+            Ok(())
+        } else {
+            copy(file, end, size, block, out)
+        };
+    }
+    Ok(())
+}
+
+/// Copies at most `limit` of the first `size` bytes from `offset` on. Beyond the end there is nothing, which is not an
+/// error.
+///
+/// # Errors
+/// Those of reading and writing.
+pub(crate) fn read(
+    file: BorrowedFd<'_>,
+    size: u64,
+    (offset, limit): (u64, u64),
+    block: &mut [u8; BLOCK],
+    out: &mut impl Out,
+) -> Result<()> {
+    copy(file, offset, size.min(offset.saturating_add(limit)), block, out)
+}
+
+/// Where the newline is that is the `left`th from the end; if there are fewer, `left` is what is left of it.
+fn nth_from_end(bytes: &[u8], left: &mut u64) -> Option<usize> {
+    let mut end = bytes.len();
+    for some in bytes.rchunks(SEARCHED) {
+        let newlines = some.iter().map(|byte| u8::from(*byte == b'\n')).sum::<u8>();
+        if u64::from(newlines) < *left {
+            *left -= u64::from(newlines);
+            end -= some.len();
+            continue;
+        }
+        for byte in some.iter().rev() {
+            end -= 1;
+            if *byte == b'\n' {
+                *left -= 1;
+                if *left == 0 {
+                    return Some(end);
+                }
             }
         }
-        end = start;
     }
-    Ok(0)
+    None
 }
 
 /// Copies the bytes of `start..end`, or those of them that are still there.
-fn copy(file: &File, start: u64, end: u64, out: &mut dyn Write) -> io::Result<()> {
-    let mut block = vec![0_u8; BLOCK];
+fn copy(file: BorrowedFd<'_>, start: u64, end: u64, block: &mut [u8; BLOCK], out: &mut impl Out) -> Result<()> {
     let mut at = start;
     while at < end {
-        let wanted = usize::try_from(end - at).unwrap_or(BLOCK).min(BLOCK);
-        let read = read_full(file, &mut block[..wanted], at)?;
-        out.write_all(&block[..read])?;
+        let wanted = (end - at).min(BLOCK as u64);
+        let read = read_full(file, part(block, wanted), at)?;
+        out.put(part(block, read))?;
         if read < wanted {
             break;
         }
-        at += read as u64;
+        at += read;
     }
-    out.flush()
+    Ok(())
+}
+
+/// The first `length` bytes of memory, or all of it.
+fn part(memory: &mut [u8], length: u64) -> &mut [u8] {
+    let length = usize::try_from(length).map_or(memory.len(), |length| length.min(memory.len()));
+    memory.split_at_mut(length).0
 }
 
 /// Fills `block` from `at` on; fewer bytes only where the file ends.
-fn read_full(file: &File, block: &mut [u8], at: u64) -> io::Result<usize> {
+fn read_full(file: BorrowedFd<'_>, block: &mut [u8], at: u64) -> Result<u64> {
     let mut filled = 0;
-    while filled < block.len() {
-        match file.read_at(&mut block[filled..], at + filled as u64) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+    while let Some(rest) = block.get_mut(filled..)
+        && !rest.is_empty()
+    {
+        match retry_on_intr(|| rustix::io::pread(file, &mut *rest, at + filled as u64))? {
+            0 => break,
+            read => filled += read,
         }
     }
-    Ok(filled)
+    Ok(filled as u64)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::File;
+    use std::os::fd::AsFd;
+    use std::os::unix::fs::FileExt;
     use std::path::PathBuf;
     use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -131,9 +176,14 @@ mod tests {
         file
     }
 
+    fn block() -> Box<[u8; BLOCK]> {
+        Box::new([0; BLOCK])
+    }
+
     fn tailed(content: &[u8], lines: u64) -> Vec<u8> {
         let mut out = Vec::new();
-        tail(&file(content), lines, &mut out).unwrap();
+        let size = content.len() as u64;
+        tail(file(content).as_fd(), size, lines, &mut block(), &mut &mut out).unwrap();
         out
     }
 
@@ -183,33 +233,53 @@ mod tests {
         }
     }
 
+    /// Lines of all lengths from none to more than is searched at once, so that every way a newline can lie is there.
+    #[test]
+    fn lines_are_counted_whatever_their_lengths_are() {
+        let mut content = Vec::new();
+        for length in (0..2 * SEARCHED).rev().chain(0..2 * SEARCHED) {
+            content.extend(std::iter::repeat_n(b'x', length));
+            content.push(b'\n');
+        }
+        content.extend(std::iter::repeat_n(b'\n', 1000));
+        for lines in (1..content.len()).step_by(7) {
+            assert_eq!(
+                tailed(&content, lines as u64),
+                by_definition(&content, lines),
+                "{lines}"
+            );
+        }
+    }
+
     #[test]
     fn a_file_that_shrinks_meanwhile_ends_early() {
         let file = file(&[b'x'; 1000]);
         file.set_len(10).unwrap();
         let mut out = Vec::new();
-        copy(&file, 0, 1000, &mut out).unwrap();
+        copy(file.as_fd(), 0, 1000, &mut block(), &mut &mut out).unwrap();
         assert_eq!(out, [b'x'; 10]);
-        assert_eq!(start_of_last(&file, 1000, 1).unwrap(), 0);
+        out.clear();
+        tail(file.as_fd(), 1000, 1, &mut block(), &mut &mut out).unwrap();
+        assert_eq!(out, [b'x'; 10]);
+        out.clear();
+        tail(file.as_fd(), 5 * BLOCK as u64, 1, &mut block(), &mut &mut out).unwrap();
+        assert_eq!(out, [b'x'; 10]);
     }
 
     #[test]
     fn a_file_that_grows_meanwhile_is_read_up_to_its_size_at_the_start() {
         struct Growing<'a>(&'a File, Vec<u8>);
-        impl Write for Growing<'_> {
-            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-                let size = self.0.metadata()?.len();
-                self.0.write_all_at(&[b'y'; BLOCK], size)?;
+        impl Out for Growing<'_> {
+            fn put(&mut self, bytes: &[u8]) -> Result<()> {
+                let size = self.0.metadata().unwrap().len();
+                self.0.write_all_at(&[b'y'; BLOCK], size).unwrap();
                 self.1.extend_from_slice(bytes);
-                Ok(bytes.len())
-            }
-            fn flush(&mut self) -> io::Result<()> {
                 Ok(())
             }
         }
         let file = file(&[b'x'; 3 * BLOCK]);
         let mut out = Growing(&file, Vec::new());
-        tail(&file, 5, &mut out).unwrap();
+        tail(file.as_fd(), 3 * BLOCK as u64, 5, &mut block(), &mut out).unwrap();
         assert_eq!(out.1, [b'x'; 3 * BLOCK]);
     }
 
@@ -225,7 +295,7 @@ mod tests {
             (3, u64::MAX, "3456789"),
         ] {
             let mut out = Vec::new();
-            read(&file, offset, limit, &mut out).unwrap();
+            read(file.as_fd(), 10, (offset, limit), &mut block(), &mut &mut out).unwrap();
             assert_eq!(out, expected.as_bytes(), "{offset} {limit}");
         }
     }

@@ -1,50 +1,60 @@
 //! `inspect http`: whether a web server answers GET with 2xx or 3xx. Plain HTTP, the status line only.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::time::{Duration, Instant};
+use core::net::{Ipv6Addr, SocketAddr};
+use core::time::Duration;
 
-use crate::{End, tcp, text};
+use rustix::event::PollFlags;
+use rustix::fd::{AsFd, BorrowedFd};
+use rustix::io::{Errno, retry_on_intr};
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+
+use crate::error::{Error, Result};
+use crate::text::Part::{Foreign, Quoted};
+use crate::text::{Gathered, Out, words};
+use crate::{End, tcp};
 
 /// How long the answer may take, connection included.
 const WHOLE: Duration = Duration::from_secs(5);
 
 /// Longest status line that is read, in bytes.
-const STATUS_LINE: usize = 1024;
+pub(crate) const STATUS_LINE: usize = 1024;
+
+/// Memory for a request, which is sent in pieces where it is longer.
+const REQUEST: usize = 512;
 
 /// Asks and tells the status line.
-pub(crate) fn probe(url: &str) -> End {
+pub(crate) fn probe<'a>(url: &'a str, now: fn() -> Duration, answer: &'a mut [u8; STATUS_LINE]) -> End<'a> {
     let Some(target) = Target::parse(url) else {
-        return End::Usage(format!(
-            "URL must be http://HOST[:PORT][/PATH] with an IP address or localhost, not {url:?}"
-        ));
+        return End::Usage(words![
+            "URL must be http://HOST[:PORT][/PATH] with an IP address or localhost, not ",
+            Quoted(url)
+        ]);
     };
-    match ask(&target) {
-        Ok(line) => verdict(url, &line),
-        Err(error) => End::Unhealthy(format!("http {url}: {error}")),
+    match ask(&target, now, answer) {
+        Ok(line) => verdict(url, line),
+        Err(error) => End::Unhealthy(words!["http ", url, ": ", error]),
     }
 }
 
-fn verdict(url: &str, line: &[u8]) -> End {
-    let told = format!("http {url}: {}", text::printable(line));
+fn verdict<'a>(url: &'a str, line: &'a [u8]) -> End<'a> {
     match status(line) {
-        Some(200..=399) => End::Healthy(told),
-        Some(_) => End::Unhealthy(told),
-        None => End::Unhealthy(format!("{told} (not an HTTP answer)")),
+        Some(200..=399) => End::Healthy(words!["http ", url, ": ", Foreign(line)]),
+        Some(_) => End::Unhealthy(words!["http ", url, ": ", Foreign(line)]),
+        None => End::Unhealthy(words!["http ", url, ": ", Foreign(line), " (not an HTTP answer)"]),
     }
 }
 
 /// Where to connect and what to ask for.
 #[derive(Debug, PartialEq, Eq)]
-struct Target {
+struct Target<'a> {
     address: SocketAddr,
-    host: String,
-    path: String,
+    host: &'a str,
+    path: &'a str,
 }
 
-impl Target {
+impl<'a> Target<'a> {
     /// The strict reading: no user, no fragment, nothing that could end the request line early.
-    fn parse(url: &str) -> Option<Target> {
+    fn parse(url: &'a str) -> Option<Self> {
         let rest = url.strip_prefix("http://")?;
         let (host, path) = match rest.find('/') {
             Some(slash) => rest.split_at(slash),
@@ -57,7 +67,7 @@ impl Target {
             Some(v6) => {
                 let (name, after) = v6.split_once(']')?;
                 // Only a v6 address stands in brackets.
-                name.parse::<std::net::Ipv6Addr>().ok()?;
+                name.parse::<Ipv6Addr>().ok()?;
                 (
                     name,
                     if after.is_empty() {
@@ -78,59 +88,83 @@ impl Target {
         };
         Some(Target {
             address: SocketAddr::new(tcp::ip(name)?, port),
-            host: host.to_owned(),
-            path: path.to_owned(),
+            host,
+            path,
         })
     }
 }
 
 /// Sends the request and reads up to the first line's end. A server that drips is given up when the whole time is over.
-fn ask(target: &Target) -> std::io::Result<Vec<u8>> {
-    let deadline = Instant::now() + WHOLE;
-    let mut stream = TcpStream::connect_timeout(&target.address, tcp::CONNECT)?;
-    stream.set_write_timeout(Some(tcp::CONNECT))?;
-    let request = format!(
-        "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: writ-inspect\r\nAccept: */*\r\nConnection: close\r\n\r\n",
-        target.path, target.host
-    );
-    stream.write_all(request.as_bytes())?;
-    let mut line = Vec::new();
-    let mut block = [0_u8; STATUS_LINE];
-    while line.len() < STATUS_LINE {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer in time"));
+fn ask<'a>(target: &Target<'_>, now: fn() -> Duration, answer: &'a mut [u8; STATUS_LINE]) -> Result<&'a [u8]> {
+    let deadline = now() + WHOLE;
+    let stream = tcp::open(target.address, now)?;
+    let peer = Peer {
+        stream: stream.as_fd(),
+        now,
+    };
+    let mut request = [0; REQUEST];
+    let mut request = Gathered::new(&mut request, peer);
+    for text in [
+        "GET ",
+        target.path,
+        " HTTP/1.1\r\nHost: ",
+        target.host,
+        "\r\nUser-Agent: writ-inspect\r\nAccept: */*\r\nConnection: close\r\n\r\n",
+    ] {
+        request.put(text.as_bytes())?;
+    }
+    request.flush()?;
+    let mut len = 0;
+    while let Some(rest) = answer.get_mut(len..)
+        && !rest.is_empty()
+    {
+        if !tcp::wait(stream.as_fd(), PollFlags::IN, deadline, now)? {
+            return Err(Error::Told("no answer in time"));
         }
-        stream.set_read_timeout(Some(left))?;
-        let read = match stream.read(&mut block) {
-            Ok(read) => read,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-            // What a read timeout is called differs between systems.
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer in time"));
-            }
-            Err(error) => return Err(error),
+        let read = match recv(&stream, &mut *rest, RecvFlags::empty()) {
+            Ok((read, _)) => read,
+            Err(Errno::INTR | Errno::AGAIN) => continue,
+            Err(errno) => return Err(errno.into()),
         };
-        let new = block.get(..read).unwrap_or_default();
-        if let Some(end) = new.iter().position(|b| *b == b'\n') {
-            line.extend_from_slice(new.get(..end).unwrap_or_default());
+        if let Some(end) = rest.iter().take(read).position(|b| *b == b'\n') {
+            len += end;
             break;
         }
-        line.extend_from_slice(new);
+        len += read;
         if read == 0 {
             break;
         }
     }
-    line.truncate(STATUS_LINE);
-    if line.last() == Some(&b'\r') {
-        line.pop();
+    let line = answer.get(..len).unwrap_or_default();
+    Ok(line.strip_suffix(b"\r").unwrap_or(line))
+}
+
+/// A connection that is written to. A peer that is gone is an error and no signal.
+struct Peer<'a> {
+    stream: BorrowedFd<'a>,
+    now: fn() -> Duration,
+}
+
+impl Out for Peer<'_> {
+    fn put(&mut self, mut bytes: &[u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            match retry_on_intr(|| send(self.stream, bytes, SendFlags::NOSIGNAL)) {
+                Ok(sent) => bytes = bytes.get(sent..).unwrap_or_default(),
+                Err(Errno::AGAIN) => {
+                    if !tcp::wait(self.stream, PollFlags::OUT, (self.now)() + tcp::CONNECT, self.now)? {
+                        return Err(Errno::AGAIN.into());
+                    }
+                }
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(())
     }
-    Ok(line)
 }
 
 /// The three digits of `HTTP/1.x NNN …`.
 fn status(line: &[u8]) -> Option<u16> {
-    let line = std::str::from_utf8(line.get(..12)?).ok()?;
+    let line = core::str::from_utf8(line.get(..12)?).ok()?;
     let digits = line
         .strip_prefix("HTTP/1.1 ")
         .or_else(|| line.strip_prefix("HTTP/1.0 "))?;
@@ -140,6 +174,8 @@ fn status(line: &[u8]) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tcp::tests::now;
+    use std::io::{Read, Write};
     use std::net::TcpListener;
 
     /// A server for one connection that says `answer` whatever it is asked; gives back its URL.
@@ -167,10 +203,13 @@ mod tests {
             (&[b'x'; 5000], false, "not an HTTP answer"),
         ];
         for (answer, healthy, part) in table {
-            let end = probe(&server(answer));
+            let url = server(answer);
+            let mut memory = [0; STATUS_LINE];
+            let end = probe(&url, now, &mut memory);
             let (End::Healthy(line) | End::Unhealthy(line)) = &end else {
                 panic!("{end:?}")
             };
+            let line = line.told();
             assert_eq!(matches!(end, End::Healthy(_)), healthy, "{line}");
             assert!(line.contains(part) && !line.contains('\n'), "{line}");
         }

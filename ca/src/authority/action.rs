@@ -7,11 +7,11 @@ use catalogue::{ArgFault, Entry, Target};
 use wire::ids::Fingerprint;
 use wire::{Mode, Payload, Risk, limits};
 
-use super::{Authority, Case, Peer, Wish, find_target};
+use super::{Authority, Books, Peer, Wish, find_target, scene};
 use crate::call::{ActionCredential, AuthorizeAction, Refused, Sketch};
 use crate::error::Error;
 use crate::issued::Facts;
-use crate::policy::Verdict;
+use crate::policy::{Ask, Verdict};
 use crate::record::{Covers, Pinned};
 
 impl Authority {
@@ -28,12 +28,13 @@ impl Authority {
         let mut books = self.books();
         let now = (self.clock)();
         let payload = call.asked.payload();
+        books.quotas.take_of_relay(&peer.relay, now)?;
         let key = Fingerprint::of(&call.key);
         let facts = books
             .issued
             .find(&payload.task_id, &peer.relay.name, &payload.target, &key, now)?;
         check_facts(payload, &facts)?;
-        self.check_person(peer, &facts.requester.person)?;
+        self.admit(peer, &mut books, &facts.requester.person, now)?;
         let target = find_target(peer, &mut books, &payload.target)?;
         check_key(payload, &target)?;
         check_time(payload, now)?;
@@ -42,7 +43,7 @@ impl Authority {
             .find(&payload.action)
             .ok_or_else(|| Error::UnknownAction(payload.action.clone()))?;
         let risk = check_action(payload, entry)?;
-        let policies = self.judge_request(peer, &target, payload, risk)?;
+        let (policies, wanted) = judge_request(&books, peer, &target, payload, &facts, risk, now)?;
 
         let pinned = Pinned {
             request_id: payload.request_id.clone(),
@@ -51,7 +52,7 @@ impl Authority {
             mode: payload.mode,
             risk,
             manifest: entry.digest().clone(),
-            approvals: entry.manifest().approvals(),
+            approvals: entry.manifest().approvals().max(wanted),
             relay: payload.witness.relay.clone(),
         };
         let approvals = pinned.approvals;
@@ -77,22 +78,31 @@ impl Authority {
             policies: issue.policies,
         })
     }
+}
 
-    /// The policies that allow the request, arguments and all.
-    fn judge_request(&self, peer: &Peer, target: &Target, payload: &Payload, risk: Risk) -> Result<Vec<String>, Error> {
-        let case = Case {
-            requester: &payload.requester,
-            action: &payload.action,
-            risk,
-            args: Some(&payload.args),
-        };
-        match self.judge(peer, target, &case)? {
-            Verdict::Allow(by) => Ok(by),
-            Verdict::Deny(by) => Err(Error::PolicyDenied {
-                action: Some(payload.action.clone()),
-                by,
-            }),
-        }
+/// The policies that allow the request, arguments and all, and how many approvals they want.
+fn judge_request(
+    books: &Books,
+    peer: &Peer,
+    target: &Target,
+    payload: &Payload,
+    facts: &Facts,
+    risk: Risk,
+    now: u64,
+) -> Result<(Vec<String>, u8), Error> {
+    let scene = scene(&books.policy, books, peer, target, (&payload.task_id, facts), now)?;
+    let verdict = scene.judge(&Ask {
+        action: &payload.action,
+        risk,
+        mode: payload.mode,
+        args: Some(&payload.args),
+    })?;
+    match verdict {
+        Verdict::Allow { by, approvals } => Ok((by, approvals)),
+        Verdict::Deny { by } => Err(Error::PolicyDenied {
+            action: Some(payload.action.clone()),
+            by,
+        }),
     }
 }
 

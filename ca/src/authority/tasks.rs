@@ -5,14 +5,14 @@ use std::sync::MutexGuard;
 
 use catalogue::Target;
 use openssh::key::PublicKey;
-use wire::Risk;
 use wire::ids::{ActionName, Fingerprint, TaskId};
+use wire::{Mode, Risk};
 
-use super::{Authority, Books, Case, Peer, Wish, find_target, reads};
+use super::{Authority, Books, Peer, Wish, find_target, reads, scene};
 use crate::call::{Credential, OpenTask, Refused, RenewTask};
 use crate::error::Error;
 use crate::issued::Facts;
-use crate::policy::Verdict;
+use crate::policy::{Ask, Verdict};
 use crate::record::{Covers, Issue, Occasion};
 
 impl Authority {
@@ -37,7 +37,8 @@ impl Authority {
     fn try_open(&self, peer: &Peer, call: &OpenTask) -> Result<Credential, Error> {
         let mut books = self.books();
         let now = (self.clock)();
-        self.check_person(peer, &call.requester.person)?;
+        books.quotas.take_of_relay(&peer.relay, now)?;
+        self.admit(peer, &mut books, &call.requester.person, now)?;
         let target = find_target(peer, &mut books, &call.target)?;
         books.issued.sweep(now);
         let wanted = Facts {
@@ -59,11 +60,12 @@ impl Authority {
     fn try_renew(&self, peer: &Peer, call: &RenewTask) -> Result<Credential, Error> {
         let mut books = self.books();
         let now = (self.clock)();
+        books.quotas.take_of_relay(&peer.relay, now)?;
         let key = Fingerprint::of(&call.key);
         let facts = books
             .issued
             .find(&call.task_id, &peer.relay.name, &call.target, &key, now)?;
-        self.check_person(peer, &facts.requester.person)?;
+        self.admit(peer, &mut books, &facts.requester.person, now)?;
         let target = find_target(peer, &mut books, &call.target)?;
         let task = Opened {
             occasion: Occasion::Renew,
@@ -83,7 +85,7 @@ impl Authority {
         facts: Facts,
         task: Opened<'_>,
     ) -> Result<Credential, Error> {
-        let (actions, policies) = self.judge_reads(peer, target, &facts)?;
+        let (actions, policies) = self.judge_reads(&books, peer, target, &facts, &task)?;
         let wish = Wish {
             task_id: task.task_id,
             facts,
@@ -101,29 +103,33 @@ impl Authority {
         Ok(credential(certificate, issue, target))
     }
 
-    /// The read actions that policy allows without a look at arguments, and the policies that said so.
+    /// The read actions that policy allows without a look at arguments and without an approval, and the policies that said
+    /// so. One that wants approvals is allowed too, each request by itself.
     fn judge_reads(
         &self,
+        books: &Books,
         peer: &Peer,
         target: &Target,
         facts: &Facts,
+        task: &Opened<'_>,
     ) -> Result<(Vec<ActionName>, Vec<String>), Error> {
+        let policy = &books.policy;
+        let scene = scene(policy, books, peer, target, (task.task_id, facts), task.now)?;
         let mut actions = Vec::new();
         let (mut allowed, mut denied) = (BTreeSet::new(), BTreeSet::new());
-        for action in reads(&self.catalogue).filter(|action| !self.policy.is_about_arguments_of(action)) {
-            let case = Case {
-                requester: &facts.requester,
+        for action in reads(&self.catalogue).filter(|action| !policy.is_about_arguments_of(action)) {
+            let verdict = scene.judge(&Ask {
                 action,
                 risk: Risk::Read,
+                mode: Mode::Run,
                 args: None,
-            };
-            let verdict = self.judge(peer, target, &case)?;
+            })?;
             match verdict {
-                Verdict::Allow(by) => {
+                Verdict::Allow { by, approvals: 0 } => {
                     actions.push(action.clone());
                     allowed.extend(by);
                 }
-                Verdict::Deny(by) => denied.extend(by),
+                Verdict::Allow { by, .. } | Verdict::Deny { by } => denied.extend(by),
             }
         }
         if actions.is_empty() {

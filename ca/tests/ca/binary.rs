@@ -225,6 +225,10 @@ fn root_is_refused_and_nothing_is_made() {
     for verb in ["init", "serve", "check-config", "enroll"] {
         assert!(site.refused(&[verb], "").contains("refusing to run as root"), "{verb}");
     }
+    assert!(
+        site.refused(&["policy", "check"], "")
+            .contains("refusing to run as root")
+    );
     assert!(fs::read_dir(site.log()).unwrap().next().is_none());
 }
 
@@ -233,7 +237,7 @@ fn version_and_help_are_said() {
     let site = Site::new();
     assert!(site.fine(&["--version"], "").contains(" build "));
     let help = site.fine(&["--help"], "");
-    for verb in ["init", "serve", "check-config", "enroll"] {
+    for verb in ["init", "serve", "check-config", "policy", "enroll"] {
         assert!(help.contains(verb), "{help}");
     }
 }
@@ -345,6 +349,164 @@ fn an_empty_policy_starts_and_says_so_loudly() {
     let said = site.run(&["check-config"], "");
     assert_eq!(said.status.code(), Some(0));
     assert!(String::from_utf8_lossy(&said.stderr).contains("EVERYTHING IS DENIED"));
+}
+
+/// REQ-POLICY-7
+#[test]
+fn policy_check_says_what_to_look_at_and_exits_by_it() {
+    if !as_ordinary_user("binary::policy_check_says_what_to_look_at_and_exits_by_it") {
+        return;
+    }
+    let site = Site::new();
+    // Neither keys nor a log are needed for it.
+    let said = site.fine(&["policy", "check"], "");
+    assert!(said.contains("tail_log: judged in each task's certificate"), "{said}");
+    assert!(said.contains(" policies, digest "), "{said}");
+    assert!(fs::read_dir(site.log()).unwrap().next().is_none());
+
+    let candidate = site.dir.path().join("new.cedar");
+    let check = |text: &str| {
+        // Not in force: anybody's file can be looked at.
+        fs::write(&candidate, text).unwrap();
+        fs::set_permissions(&candidate, Permissions::from_mode(0o666)).unwrap();
+        let output = site.run(&["policy", "check", candidate.to_str().unwrap()], "");
+        let (out, err) = (
+            String::from_utf8(output.stdout).unwrap(),
+            String::from_utf8(output.stderr).unwrap(),
+        );
+        (output.status.code(), out, err)
+    };
+    let (code, out, err) = check(
+        "\n@id(\"open\")\npermit(principal, action, resource);\n@id(\"never\")\nforbid(principal == Person::\"mallory\", action, resource) when { false };",
+    );
+    assert_eq!(code, Some(1), "{err}");
+    for part in [
+        "new.cedar: line 2, policy open: it allows everybody everything everywhere; name the actions",
+        "new.cedar: line 4, policy never: it can never match",
+        "new.cedar: line 4, policy never: there is no person \"mallory\" in ca.toml; correct the name",
+    ] {
+        assert!(out.contains(part), "{part} not in {out}");
+    }
+    assert!(err.contains("3 findings"), "{err}");
+    let (code, out, err) = check("@id(\"x\")\nforbid(principal, action == Action::\"tail_lgo\", resource);");
+    assert_eq!((code, out.as_str()), (Some(2), ""));
+    assert!(err.contains("line 2, policy x: unrecognized action"), "{err}");
+    assert!(err.contains("did you mean"), "{err}");
+    let (code, out, _) = check("");
+    assert_eq!(code, Some(0));
+    assert!(out.contains("everything is denied"), "{out}");
+    let missing = site.refused(&["policy", "check", "/nowhere.cedar"], "");
+    assert!(missing.contains("/nowhere.cedar: No such file"), "{missing}");
+    // In its place it is also asked who could write it.
+    fs::set_permissions(site.dir.path().join("policy.cedar"), Permissions::from_mode(0o666)).unwrap();
+    assert!(site.refused(&["policy", "check"], "").contains("chmod go-w"));
+}
+
+/// REQ-POLICY-8
+#[test]
+fn policy_test_compares_decisions_and_exits_by_them() {
+    if !as_ordinary_user("binary::policy_test_compares_decisions_and_exits_by_them") {
+        return;
+    }
+    let site = Site::new();
+    let tests = site.dir.path().join("tests.toml");
+    let path = tests.to_str().unwrap();
+    let test = |text: &str| {
+        fs::write(&tests, text).unwrap();
+        site.run(&["policy", "test", path], "")
+    };
+    let case = |name: &str, more: &str| {
+        format!("[[test]]\nname = \"{name}\"\nperson = \"alice\"\naction = \"tail_log\"\ntarget = \"x\"\n{more}\n")
+    };
+    let host = "target.x.labels = { env = \"prod\" }\n";
+    let good = case("one", "expect = \"allow\"\nby = [\"shipped-reads\"]\nin_task = true");
+    let output = test(&format!("{host}{good}"));
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        "ok      one\n1 decisions, 1 as expected\n"
+    );
+
+    let bad = [
+        case("two", "expect = \"deny\""),
+        case(
+            "three",
+            "expect = \"allow\"\nby = [\"other\"]\napprovals = 2\nin_task = false",
+        ),
+    ];
+    let output = test(&format!("{host}{good}{}", bad.concat()));
+    assert_eq!(output.status.code(), Some(1));
+    let out = String::from_utf8(output.stdout).unwrap();
+    for part in [
+        "FAILED  two (line 10): expected deny, got allow by shipped-reads\n",
+        "FAILED  three (line 16): expected by other, got by shipped-reads; expected 2 approvals, got 0; expected it judged by itself",
+        "3 decisions, 1 as expected",
+    ] {
+        assert!(out.contains(part), "{part} not in {out}");
+    }
+    // The same with another policy, before it is in its place.
+    let candidate = site.dir.path().join("new.cedar");
+    file(&candidate, "@id(\"no\") forbid(principal, action, resource);");
+    file(
+        &tests,
+        &format!("{host}{}", case("two", "expect = \"deny\"\nby = [\"no\"]")),
+    );
+    site.fine(&["policy", "test", path, "--policy", candidate.to_str().unwrap()], "");
+
+    // What is no test is not passed over.
+    for (text, part) in [
+        (String::new(), "there is no [[test]]"),
+        ("[[test]]\nname = 1".into(), "line 2: "),
+        (format!("{host}{}", case("a", "expect = \"maybe\"")), "unknown variant"),
+        (
+            format!("{host}{}", case("a", "expect = \"deny\"\nexpects = 1")),
+            "unknown field",
+        ),
+        (case("a", "expect = \"allow\""), "there is no target x; add [target.x]"),
+        (format!("{host}{good}{good}"), "two tests have this name"),
+        (
+            format!("{host}{}", good.replace("alice", "mallory")),
+            "nobody speaks for mallory; add it to `persons`",
+        ),
+        (
+            format!("{host}{}", good.replace("tail_log", "rm_rf")),
+            "there is no action rm_rf; the CA's catalogue has",
+        ),
+        (
+            format!("{host}{}", case("a", "expect = \"allow\"\nargs = { pth = \"x\" }")),
+            "args: ",
+        ),
+        (
+            format!("{host}{}", case("a", "expect = \"allow\"\nmode = \"dry_run\"")),
+            "no dry run",
+        ),
+        (
+            format!("{host}{}", case("a", "expect = \"allow\"\ntime = 2027-01-15")),
+            "time must be",
+        ),
+    ] {
+        fs::write(&tests, &text).unwrap();
+        let said = site.refused(&["policy", "test", path], "");
+        assert!(said.contains(part), "{part} not in {said}");
+    }
+}
+
+/// REQ-POLICY-2
+#[test]
+fn policy_schema_prints_what_there_is() {
+    if !as_ordinary_user("binary::policy_schema_prints_what_there_is") {
+        return;
+    }
+    let site = Site::new();
+    let said = site.fine(&["policy", "schema"], "");
+    for part in ["entity Person in [Group]", "action \"tail_log\""] {
+        assert!(said.contains(part), "{part} not in {said}");
+    }
 }
 
 /// REQ-ENROL-4, REQ-ENROL-5

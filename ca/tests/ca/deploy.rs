@@ -1,5 +1,10 @@
 //! What is shipped for the CA says what the CA does.
 
+use ca::review;
+
+use crate::room::{Room, SHIPPED_POLICY, file};
+use crate::stand::DROP;
+
 const UNIT: &str = include_str!("../../../deploy/ca/writ-ca.service");
 const README: &str = include_str!("../../../deploy/ca/README.md");
 const RELAY: &str = include_str!("../../../deploy/relay/README.md");
@@ -75,5 +80,52 @@ fn the_steps_for_one_machine_and_those_for_services_are_the_same() {
     ] {
         assert!(README.contains(made) || RELAY.contains(made), "{made}");
         assert!(HOST.contains(folder), "{folder}");
+    }
+}
+
+/// REQ-POLICY-8
+#[test]
+fn the_shipped_policy_decides_what_its_tests_say_and_has_nothing_to_look_at() {
+    let mut room = Room::new();
+    // As it is installed: no target is enrolled yet.
+    std::fs::remove_file(&room.config.inventory).unwrap();
+    let shipped = ca::config::Config::parse(include_str!("../../../deploy/ca/ca.toml")).unwrap();
+    (room.config.relays, room.config.labels) = (shipped.relays, shipped.labels);
+    let tests = room.dir.path().join("policy.test.toml");
+    file(&tests, include_str!("../../../deploy/ca/policy.test.toml"));
+    let tested = review::test(&room.config, &tests, None).unwrap();
+    assert_eq!(tested.failed, None, "{}", tested.text);
+    println!("{}", tested.text);
+    let checked = review::check(&room.config, None).unwrap();
+    assert_eq!(checked.failed, None, "{}", checked.text);
+
+    // Its example is one: without the slashes it is a policy.
+    let (_, example) = SHIPPED_POLICY.split_once("// For example: ").unwrap();
+    let example = example.lines().skip(2).map(|line| line.trim_start_matches("// "));
+    let example = example.collect::<Vec<_>>().join("\n");
+    assert!(example.contains("\nforbid ("), "{example}");
+    file(&room.config.policy, &format!("{SHIPPED_POLICY}\n{example}"));
+    let checked = review::check(&room.config, None).unwrap();
+    assert_eq!(checked.failed, None, "{}", checked.text);
+}
+
+/// REQ-POLICY-8
+#[test]
+fn the_examples_of_the_spec_are_a_policy_and_its_test() {
+    const SPEC: &str = include_str!("../../../docs/spec/policy.md");
+    let block = |kind: &str| {
+        let (_, rest) = SPEC.split_once(&format!("```{kind}\n")).unwrap();
+        rest.split_once("```").unwrap().0
+    };
+    let room = Room::with_policy(block("cedar"));
+    file(&room.config.catalogue_dir.join("drop_table.toml"), DROP);
+    let tests = room.dir.path().join("tests.toml");
+    file(&tests, block("toml"));
+    for reviewed in [
+        review::check(&room.config, None),
+        review::test(&room.config, &tests, None),
+    ] {
+        let reviewed = reviewed.unwrap();
+        assert_eq!(reviewed.failed, None, "{}", reviewed.text);
     }
 }

@@ -1,6 +1,6 @@
 //! A CA in a folder of its own, and a relay's client for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -116,6 +116,9 @@ impl Room {
             persons: [person.parse().unwrap()].into(),
             targets,
             source_addresses: vec!["127.0.0.0/8".parse().unwrap(), "10.1.2.3".parse().unwrap()],
+            calls_per_minute: 1_000_000,
+            person_calls_per_minute: 1_000_000,
+            refusals_per_minute: 1_000_000,
         };
         let mine = Targets::Only(["web-1", "web-2", "gone"].map(|name| name.parse().unwrap()).into());
         let config = Config {
@@ -127,6 +130,7 @@ impl Room {
             catalogue_dir: at("actions.d"),
             policy: at("policy.cedar"),
             task_lifetime_s: 300,
+            labels: BTreeSet::new(),
             relays: vec![
                 relay("relay-1", own_uid(), "alice", mine),
                 relay("relay-2", own_uid() + 1, "bob", Targets::All),

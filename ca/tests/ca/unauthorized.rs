@@ -278,12 +278,13 @@ async fn policy_empty_denies_requests_too() {
 /// REQ-CARPC-9, REQ-CARPC-17
 #[tokio::test(flavor = "multi_thread")]
 async fn policy_error_refuses_requests_too() {
-    // Cedar by itself would skip the broken forbid and permit: `to` is no argument of the action.
-    let broken =
-        "@id(\"typo\") forbid(principal, action == Action::\"count\", resource) when { context.args.to == \"two\" };";
-    let stand = Stand::with_policy(&format!("{ALL}\n{broken}")).await;
+    // Cedar by itself would skip the failing forbid and permit.
+    let failing = "@id(\"sum\") forbid(principal, action == Action::\"count\", resource) when { (context.args.by + 1) * 9223372036854775807 == 1 };";
+    let stand = Stand::with_policy(&format!("{ALL}\n{failing}")).await;
     let record = stand.refuses(&stand.count(), Code::PolicyError).await;
-    assert_eq!(record.draft.policy.as_deref(), Some(&["typo".to_owned()][..]));
+    assert_eq!(record.draft.policy.as_deref(), Some(&["sum".to_owned()][..]));
+    let status = stand.ask(&stand.count()).await.unwrap_err();
+    assert!(status.message().contains("evaluate sum"), "{}", status.message());
     stand.stop().await;
 }
 

@@ -96,6 +96,8 @@ pub enum Event {
     Init,
     /// A target was enrolled.
     Enroll,
+    /// Another policy came into force at the CA, or could not.
+    Policy,
     /// A task was opened.
     Open,
     /// A task was closed.
@@ -292,6 +294,7 @@ impl Event {
             Self::Stop => "stop",
             Self::Init => "init",
             Self::Enroll => "enroll",
+            Self::Policy => "policy",
             Self::Open => "open",
             Self::Close => "close",
             Self::Issue => "issue",

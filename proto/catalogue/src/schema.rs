@@ -81,6 +81,20 @@ impl Property {
         self.rule.choices()
     }
 
+    /// What one value of it is: of an array an item.
+    #[must_use]
+    pub fn kind_of_one(&self) -> Kind {
+        self.rule.single().kind()
+    }
+
+    /// Whether one value of it can be this: of an array an item, of a pinned file its path.
+    #[must_use]
+    pub fn is_one(&self, value: &Value) -> bool {
+        let mut faults = Vec::new();
+        self.rule.single().check("", value, &mut faults);
+        faults.is_empty()
+    }
+
     /// The least value of an integer.
     pub(crate) fn minimum(&self) -> Option<i64> {
         self.rule.minimum()

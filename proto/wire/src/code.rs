@@ -91,6 +91,7 @@ codes! {
     // The CA and its policy.
     PolicyDenied "policy_denied" Never Policy "find a policy that allows it",
     PolicyError "policy_error" Never Policy "evaluate the policy",
+    ReadOnly "read_only" Never Policy "change anything: the relay only reads",
     PersonNotOfThisRelay "person_not_of_this_relay" Never Policy "let this relay speak for this person",
     TargetNotOfThisRelay "target_not_of_this_relay" Never Policy "let this relay reach this target",
     RelayUnknown "relay_unknown" Never Policy "recognise the relay",

@@ -5,11 +5,11 @@
 
 use rmcp::model::{CallToolResult, ContentBlock, JsonObject};
 use serde_json::{Value, json};
-use wire::{Encoding, Risk, Status};
+use wire::{Encoding, Mode, Risk, Status};
 
 use super::render::visible;
 use super::tools::object;
-use crate::call::{Done, Listed, Opened, Reply, ServerView, TaskView};
+use crate::call::{Barrier, Done, Found, FoundAction, Listed, Names, Opened, Reach, Reply, ServerView, TaskView};
 use crate::error::{About, Refusal, RefusedBy, look};
 use crate::store::{Phase, Request};
 
@@ -26,6 +26,7 @@ pub(super) fn answered(reply: &Reply) -> CallToolResult {
             json!({ "task_id": task.as_str(), "closed": true, "sessions_closed": sessions, "record": record }),
             false,
         ),
+        Reply::Found(found) => result(found_actions(found), false),
         Reply::Done(act) => result(done(act), act.status != Status::Ok),
         Reply::Server(server) => result(server_view(server), false),
     }
@@ -49,6 +50,11 @@ pub(super) fn refused(refusal: &Refusal) -> CallToolResult {
         &mut content,
         "request_id",
         refusal.about.request.as_ref().map(|id| id.as_str().into()),
+    );
+    put(
+        &mut content,
+        "policy",
+        (!refusal.policy.is_empty()).then(|| refusal.policy.clone().into()),
     );
     put(&mut content, "record", refusal.record.map(Value::from));
     put(
@@ -78,6 +84,50 @@ fn put(content: &mut Value, key: &str, value: Option<Value>) {
     if let (Some(fields), Some(value)) = (content.as_object_mut(), value) {
         fields.insert(key.to_owned(), value);
     }
+}
+
+fn found_actions(found: &Found) -> Value {
+    let mut content = json!({
+        "actions": found.actions.iter().map(found_action).collect::<Vec<_>>(),
+        "actions_in_all": found.count,
+    });
+    put(&mut content, "cursor", found.cursor.as_deref().map(Value::from));
+    content
+}
+
+fn found_action(action: &FoundAction) -> Value {
+    let mut content = json!({
+        "action": action.action.as_str(),
+        "title": action.title,
+        "description": action.description,
+        "risk": action.run.risk.as_str(),
+        "approvals": action.approvals,
+        "args": action.args,
+        "run": reach(&action.run),
+    });
+    put(&mut content, "dry_run", action.dry_run.as_ref().map(reach));
+    content
+}
+
+fn reach(reach: &Reach) -> Value {
+    let mut content = names(&reach.targets);
+    put(&mut content, "risk", Some(reach.risk.as_str().into()));
+    let denied: Vec<Value> = reach.denied.iter().map(barrier).collect();
+    put(&mut content, "denied", (!denied.is_empty()).then_some(denied.into()));
+    content
+}
+
+fn barrier(barrier: &Barrier) -> Value {
+    let mut content = names(&barrier.targets);
+    let when = if barrier.always { "always" } else { "some_args" };
+    put(&mut content, "by", Some(barrier.by.as_str().into()));
+    put(&mut content, "when", Some(when.into()));
+    content
+}
+
+fn names(names: &Names) -> Value {
+    let first: Vec<&str> = names.first.iter().map(|name| name.as_str()).collect();
+    json!({ "targets": first, "targets_in_all": names.count })
 }
 
 fn listed(target: &Listed) -> Value {
@@ -126,6 +176,7 @@ fn request(request: &Request, task: &TaskView) -> Value {
         "request_id": request.id.as_str(),
         "target": request.target.as_str(),
         "action": request.action.as_str(),
+        "mode": request.mode.as_str(),
         "status": status,
     });
     put(
@@ -164,6 +215,7 @@ fn done(act: &Done) -> Value {
         "request_id": act.request.as_str(),
         "target": act.target.as_str(),
         "action": act.action.as_str(),
+        "mode": act.mode.as_str(),
         "status": act.status.as_str(),
         "duration_ms": act.duration_ms,
         "truncated": act.truncated,
@@ -171,6 +223,7 @@ fn done(act: &Done) -> Value {
         "encoding": match act.encoding { Encoding::Text => "text", Encoding::Base64 => "base64" },
         "untrusted": untrusted,
     });
+    put(&mut content, "note", trial(act).map(Value::from));
     put(&mut content, "exit_code", act.exit_code.map(Value::from));
     put(&mut content, "record", act.record.map(Value::from));
     put(
@@ -190,6 +243,8 @@ fn done(act: &Done) -> Value {
             request: Some(act.request.clone()),
             target: Some(act.target.clone()),
             action: Some(act.action.clone()),
+            mode: Some(act.mode),
+            trial: false,
             look: act.risk != Risk::Read && matches!(act.status, Status::Unknown | Status::TimedOut),
         };
         let said = Refusal::by(RefusedBy::Target, code, format!("failed to {}", code.text()), &about);
@@ -201,6 +256,19 @@ fn done(act: &Done) -> Value {
     content
 }
 
+/// What an answer to a dry run is not.
+fn trial(act: &Done) -> Option<&'static str> {
+    match (act.mode, act.risk) {
+        (Mode::Run, _) => None,
+        (Mode::DryRun, Risk::Read) => {
+            Some("nothing was changed: this was a dry run, and shows what the action would do; it is done without mode")
+        }
+        (Mode::DryRun, Risk::Change | Risk::Destroy) => Some(
+            "the action was not done: this was a dry run, which has effects of its own; the action is done without mode",
+        ),
+    }
+}
+
 fn server_view(server: &ServerView) -> Value {
     let ca = match &server.ca {
         Ok((build, ahead_s)) => json!({ "reachable": true, "build": visible(build), "clock_ahead_s": ahead_s }),
@@ -210,6 +278,7 @@ fn server_view(server: &ServerView) -> Value {
         "relay": server.relay,
         "version": env!("CARGO_PKG_VERSION"),
         "build": wire::build::id(),
+        "mode": server.mode.as_str(),
         "config_sha256": server.config.as_str(),
         "ca": ca,
         "boundary_missing": server.boundary_missing,
@@ -256,16 +325,30 @@ pub(super) fn schema(tool: &str) -> JsonObject {
             json!({ "task_id": text, "closed": { "type": "boolean" }, "sessions_closed": number, "record": number }),
             vec!["task_id", "closed", "sessions_closed", "record"],
         ),
+        "find_actions" => (
+            json!({ "actions": list(found_schema()), "actions_in_all": number, "cursor": text }),
+            vec!["actions", "actions_in_all"],
+        ),
         "server_info" => (
             json!({
-                "relay": text, "version": text, "build": text, "config_sha256": text, "ca": { "type": "object" },
+                "relay": text, "version": text, "build": text, "mode": { "enum": ["normal", "readonly"] }, "config_sha256": text, "ca": { "type": "object" },
                 "boundary_missing": list(text.clone()), "person": text, "log": { "type": "object" },
             }),
-            vec!["relay", "version", "build", "config_sha256", "ca", "boundary_missing"],
+            vec![
+                "relay",
+                "version",
+                "build",
+                "mode",
+                "config_sha256",
+                "ca",
+                "boundary_missing",
+            ],
         ),
         _ => (
             json!({
                 "task_id": text, "request_id": text, "target": text, "action": text,
+                "mode": { "enum": ["run", "dry_run"] },
+                "note": { "type": "string", "description": "Of a dry run: that it was one." },
                 "status": { "enum": ["ok", "failed", "refused", "timed_out", "unknown"] },
                 "exit_code": number, "duration_ms": number, "truncated": { "type": "boolean" },
                 "output_bytes": number, "encoding": { "enum": ["text", "base64"] },
@@ -277,6 +360,7 @@ pub(super) fn schema(tool: &str) -> JsonObject {
                 "request_id",
                 "target",
                 "action",
+                "mode",
                 "status",
                 "duration_ms",
                 "truncated",
@@ -292,6 +376,7 @@ pub(super) fn schema(tool: &str) -> JsonObject {
         "retryable": { "type": "boolean" },
         "next": { "type": "string", "description": "What to do now." },
         "refused_by": { "enum": ["relay", "ca", "target", "sshd"] },
+        "policy": { "type": "array", "items": text, "description": "The ids of the rules that decided." },
         "task_id": text, "request_id": text, "record": number, "untrusted": untrusted,
     });
     if let (Some(properties), Value::Object(refusal)) = (properties.as_object_mut(), refusal) {
@@ -307,6 +392,40 @@ pub(super) fn schema(tool: &str) -> JsonObject {
     }))
 }
 
+/// An action as find_actions shows it.
+fn found_schema() -> Value {
+    let text = json!({ "type": "string" });
+    let number = json!({ "type": "integer" });
+    let risk = json!({ "enum": ["read", "change", "destroy"] });
+    let names = json!({ "type": "array", "items": text, "description": "At most 64 of them." });
+    let barrier = json!({
+        "type": "object",
+        "description": "What this relay denies: by which rule, or by its mode (readonly), and whether that depends on the args.",
+        "properties": {
+            "by": text, "when": { "enum": ["always", "some_args"] }, "targets": names, "targets_in_all": number,
+        },
+        "required": ["by", "when", "targets", "targets_in_all"],
+        "additionalProperties": false,
+    });
+    let reach = json!({
+        "type": "object",
+        "properties": {
+            "risk": risk, "targets": names, "targets_in_all": number, "denied": { "type": "array", "items": barrier },
+        },
+        "required": ["risk", "targets", "targets_in_all"],
+        "additionalProperties": false,
+    });
+    json!({
+        "type": "object",
+        "properties": {
+            "action": text, "title": text, "description": text, "risk": risk, "approvals": number,
+            "args": { "type": "object", "description": "The schema of its args." }, "run": reach, "dry_run": reach,
+        },
+        "required": ["action", "title", "description", "risk", "approvals", "args", "run"],
+        "additionalProperties": false,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -320,6 +439,7 @@ mod tests {
             target: "web-1".parse().unwrap(),
             action: "tail_log".parse().unwrap(),
             risk: Risk::Read,
+            mode: Mode::Run,
             status: Status::Failed,
             code: Some(Code::ExitNonzero),
             exit_code: Some(1),
@@ -361,6 +481,7 @@ mod tests {
         }
     }
 
+    /// REQ-TOOL-5
     #[test]
     fn results_fit_their_schemas() {
         let check = |tool: &str, result: CallToolResult| {
@@ -376,11 +497,47 @@ mod tests {
             "task_status",
             "close_task",
             "tail_log",
+            "find_actions",
             "server_info",
         ] {
             check(tool, refused(&Refusal::new(Code::Capacity, &About::default())));
         }
         check("list_targets", answered(&Reply::Targets(Vec::new())));
+        let tried = Done {
+            mode: Mode::DryRun,
+            ..canary()
+        };
+        check("run_action", answered(&Reply::Done(Box::new(tried))));
+        let denied = Refusal::ruled(Code::PolicyDenied, &["no-db"], "no", &About::default());
+        check("run_action", refused(&denied));
+        let names = Names {
+            first: vec!["web-1".parse().unwrap()],
+            count: 1,
+        };
+        let reach = Reach {
+            risk: Risk::Change,
+            targets: names.clone(),
+            denied: vec![Barrier {
+                by: "no-db".to_owned(),
+                always: false,
+                targets: names,
+            }],
+        };
+        let action = FoundAction {
+            action: "restart_service".parse().unwrap(),
+            title: "Restart".to_owned(),
+            description: "Restarts.".to_owned(),
+            args: json!({ "type": "object" }),
+            approvals: 1,
+            run: reach.clone(),
+            dry_run: Some(reach),
+        };
+        let found = Found {
+            actions: vec![action],
+            count: 2,
+            cursor: Some("1.0".to_owned()),
+        };
+        check("find_actions", answered(&Reply::Found(found)));
         let task = canary().task;
         check(
             "close_task",
@@ -410,6 +567,7 @@ mod tests {
                 target: "web-1".parse().unwrap(),
                 action: "tail_log".parse().unwrap(),
                 risk: wire::Risk::Read,
+                mode: Mode::DryRun,
                 sha256: wire::ids::Digest::zero(),
                 phase: crate::store::Phase::Settled,
                 end: Some((Status::Refused, Some(Code::PathRefused))),
@@ -423,6 +581,7 @@ mod tests {
             ca: Err(Code::CaUnavailable),
             boundary_missing: vec!["x".to_owned()],
             person: None,
+            mode: crate::rules::RelayMode::Readonly,
         };
         check("server_info", answered(&Reply::Server(Box::new(view))));
     }

@@ -15,6 +15,7 @@ use wire::limits::SKEW_S;
 use wire::lines::RelayLine;
 
 use super::request::Subject;
+use super::seat::Hello;
 use super::send::deliver;
 use super::verdict::{self, Unanswered, Verified, Word};
 use super::{MARGIN, Relay};
@@ -58,7 +59,7 @@ impl Relay {
         let mut why = format!("failed to {missed}");
         let mut pauses = Pauses::new(PAUSES);
         while pauses.wait(until).await {
-            let (session, issued) = match self.session(seat, None, &about, until).await {
+            let (session, issued) = match self.session(seat, None, Hello::Heard, &about, until).await {
                 Ok(reached) => reached,
                 Err(refusal) => {
                     if refusal.retryable() {

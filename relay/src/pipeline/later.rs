@@ -16,6 +16,7 @@ use wire::{Code, Payload};
 use super::again::{ANOTHER, Asking};
 use super::panics::caught;
 use super::request::Subject;
+use super::seat::Hello;
 use super::verdict::{Unanswered, Word};
 use super::{MARGIN, PATIENCE, Relay};
 use crate::error::{Refusal, RefusedBy};
@@ -176,7 +177,7 @@ impl Relay {
             .ok_or_else(|| Unaskable::Ever(Refusal::new(Code::TaskEnded, &about)))?;
         let until = Instant::now() + PATIENCE;
         let seat = self.seat(&task, &lost.subject.target, &about, until).await?;
-        let (session, issued) = self.session(&seat, None, &about, until).await?;
+        let (session, issued) = self.session(&seat, None, Hello::Heard, &about, until).await?;
         let asking = lost.asking();
         if asking.is_of_another(&issued.receipt_key) {
             return Err(Unaskable::Ever(Refusal::because(Code::ReceiptInvalid, ANOTHER, &about)));

@@ -3,9 +3,9 @@
 
 use audit::{Decision, Draft, Event};
 use wire::ids::{Head, TargetName};
-use wire::{Code, Requester, Risk};
+use wire::{Code, Mode, Requester, Risk};
 
-use super::{MESSAGE_BYTES, Relay};
+use super::{MESSAGE_BYTES, Relay, risk_of};
 use crate::call::{Call, Caller};
 use crate::error::{About, Refusal, RefusedBy};
 use crate::gate::{Denied, Place};
@@ -27,6 +27,8 @@ impl Relay {
             request_id: refusal.about.request.clone(),
             target: refusal.about.target.clone(),
             action: refusal.about.action.clone(),
+            mode: refusal.about.mode,
+            policy: Some(refusal.policy.clone()).filter(|rules| !rules.is_empty()),
             ..Draft::new(Event::Refused)
         };
         match self.records.append(draft).await {
@@ -83,7 +85,8 @@ impl Relay {
     /// A call that failed here, nobody knows how far it had come. Whatever has an effect is to be looked at.
     pub async fn failed(&self, caller: &Caller, mut about: About) -> Refusal {
         let entry = about.action.as_ref().and_then(|action| self.catalogue.find(action));
-        about.look = entry.is_some_and(|entry| entry.manifest().risk() != Risk::Read);
+        let mode = about.mode.unwrap_or(Mode::Run);
+        about.look = entry.is_some_and(|entry| risk_of(entry.manifest(), mode) != Some(Risk::Read));
         let refusal = Refusal::new(Code::Internal, &about);
         match Self::requester(caller) {
             Some(requester) => self.record_refusal(&requester, refusal).await,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use audit::{Draft, Event, Output, Witness};
 use wire::ids::{ActionName, Digest, Fingerprint, Head, RequestId, TargetName, TaskId};
-use wire::{Code, Mode, Payload, PayloadWitness, Requester, Risk, Status, Stream};
+use wire::{Code, Payload, PayloadWitness, Requester, Risk, Status, Stream};
 
 use super::verdict::{self, Unanswered, Verified};
 use super::{Asked, Relay, refusals};
@@ -128,6 +128,7 @@ impl Built {
             target: self.subject.target.clone(),
             action: self.subject.action.clone(),
             risk: self.asked.risk,
+            mode: self.asked.act.mode,
             sha256: self.subject.sha256.clone(),
             phase,
             end,
@@ -168,7 +169,7 @@ impl Relay {
             // Our own copy's, not what the target's hello says: the target has to see when the two differ.
             manifest: asked.manifest.clone(),
             args: std::mem::take(&mut asked.args),
-            mode: Mode::Run,
+            mode: asked.act.mode,
             expires,
             witness: PayloadWitness { relay },
         };
@@ -209,7 +210,7 @@ impl Relay {
             reason: Some(task.reason.clone()),
             risk: Some(built.asked.risk),
             manifest: Some(built.asked.manifest.clone()),
-            mode: Some(Mode::Run),
+            mode: Some(built.asked.act.mode),
             ..built.subject.draft(Event::Request)
         };
         let phase = match built.asked.risk {
@@ -270,7 +271,7 @@ impl Relay {
             Ok(verified) if verified.outcome.status == Status::Refused => {
                 Err(verdict::refusal(verified, &built.asked.about))
             }
-            Ok(verified) => Ok(verdict::done(verified, built.subject, built.asked.risk)),
+            Ok(verified) => Ok(verdict::done(verified, built.subject, &built.asked)),
             Err(unanswered) => {
                 let unknown = unanswered.status == Status::Unknown && !reads;
                 if unknown {

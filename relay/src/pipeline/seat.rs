@@ -34,6 +34,15 @@ pub(super) struct Reached {
     _in_use: InUse,
 }
 
+/// Whether the target's hello was heard before a session is given out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hello {
+    /// It was: the clock of what may have an effect was compared.
+    Heard,
+    /// It may be on its way: what only reads goes out to meet it, and saves its time.
+    OnItsWay,
+}
+
 impl Relay {
     /// The task's seat on a target: the one that is taken, or, after a start, one with a new key.
     pub(super) async fn seat(
@@ -93,11 +102,12 @@ impl Relay {
         self: &Arc<Self>,
         seat: &Arc<Seat>,
         reached: Option<Reached>,
+        hello: Hello,
         about: &About,
         until: Instant,
     ) -> Result<(Session, Issued), Refusal> {
         let session = seat
-            .unless_given_up(self.take_session(seat, reached, about, until))
+            .unless_given_up(self.take_session(seat, reached, hello, about, until))
             .await;
         session.unwrap_or_else(|| Err(Refusal::new(Code::TaskEnded, about)))
     }
@@ -106,6 +116,7 @@ impl Relay {
         self: &Arc<Self>,
         seat: &Arc<Seat>,
         mut reached: Option<Reached>,
+        hello: Hello,
         about: &About,
         until: Instant,
     ) -> Result<(Session, Issued), Refusal> {
@@ -118,10 +129,16 @@ impl Relay {
                 Some(reached) => Arc::clone(&reached.connection),
                 None => self.connection(seat, about, until).await?,
             };
-            match connection
-                .session(until.saturating_duration_since(Instant::now()))
-                .await
-            {
+            let session = async {
+                let session = connection
+                    .session(until.saturating_duration_since(Instant::now()))
+                    .await?;
+                if hello == Hello::Heard {
+                    session.greeted().await?;
+                }
+                Ok(session)
+            };
+            match session.await {
                 Ok(session) => {
                     // It may have been waited for, longer than the certificate lived.
                     self.freshen(seat, about, until).await?;
@@ -172,9 +189,17 @@ impl Relay {
         let (relay, seat) = (Arc::clone(self), Arc::clone(seat));
         tokio::spawn(async move {
             let dialled = seat.unless_given_up(relay.dial(&seat)).await;
+            let connection = dialled
+                .as_ref()
+                .and_then(|dialled| dialled.as_ref().ok())
+                .map(Arc::clone);
             let ended = || Err(Refusal::new(Code::TaskEnded, &About::default()));
             end.send_replace(Some(dialled.unwrap_or_else(ended)));
             seat.opened();
+            let Some(connection) = connection else { return };
+            if let Some(ahead_s) = connection.ahead_s().await {
+                relay.seats.saw_clock(&seat.target, ahead_s);
+            }
         });
     }
 
@@ -197,7 +222,6 @@ impl Relay {
         };
         let opened = Connection::open(&login, self.seats.bounds(), room).await;
         let connection = Arc::new(opened.map_err(|error| Refusal::session(&error, about))?);
-        self.seats.saw_clock(&seat.target, connection.ahead_s());
         if seat.connected(&connection, &issued.certificate) {
             Ok(connection)
         } else {

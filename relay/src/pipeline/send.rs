@@ -15,7 +15,7 @@ use wire::{Code, Risk};
 use super::again::Asking;
 use super::panics::caught;
 use super::request::{Recorded, Subject};
-use super::seat::Reached;
+use super::seat::{Hello, Reached};
 use super::verdict::{self, Missed, Unanswered, Verified};
 use super::{MARGIN, Relay, approvals_of};
 use crate::error::Refusal;
@@ -82,7 +82,12 @@ impl Relay {
     ) -> Result<(Session, Issued), Unanswered> {
         let built = &recorded.built;
         let good_for = Duration::from_secs(built.expires.saturating_sub((self.now)()));
-        let session = self.session(seat, reached, &built.asked.about, until.min(Instant::now() + good_for));
+        let hello = match built.asked.risk {
+            Risk::Read => Hello::OnItsWay,
+            Risk::Change | Risk::Destroy => Hello::Heard,
+        };
+        let until = until.min(Instant::now() + good_for);
+        let session = self.session(seat, reached, hello, &built.asked.about, until);
         session.await.map_err(Unanswered::unsent)
     }
 

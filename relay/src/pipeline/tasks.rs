@@ -71,13 +71,17 @@ impl Relay {
         let mut refused: Vec<(TargetName, Refusal)> = Vec::new();
         for target in targets {
             // A CA that does not answer is not asked once more for each of the others.
-            if let Some((_, silent)) = refused.last().filter(|(_, last)| last.code == Code::CaUnavailable) {
+            if let Some((_, silent)) = refused.iter().find(|(_, other)| other.code == Code::CaUnavailable) {
                 let mut refusal = silent.clone();
                 refusal.about.target = Some(target.clone());
                 refused.push((target, refusal));
                 continue;
             }
-            match self.open_on(requester, &task, &target).await {
+            let opened_on = match self.ruled_here(requester, &target) {
+                Ok(()) => self.open_on(requester, &task, &target).await,
+                Err(refusal) => Err(refusal),
+            };
+            match opened_on {
                 Ok((ends, record)) => {
                     opened.ends = opened.ends.min(ends);
                     opened.record = record;

@@ -6,8 +6,9 @@ use openssh::key::PublicKey;
 use openssh::sshsig;
 use wire::ids::Digest;
 use wire::lines::Answer;
-use wire::{Code, Encoding, Outcome, Risk, Status, Stream};
+use wire::{Code, Encoding, Outcome, Status, Stream};
 
+use super::Asked;
 use super::request::Subject;
 use crate::call::Done;
 use crate::error::{About, Refusal, RefusedBy};
@@ -69,7 +70,9 @@ impl Missed {
     /// What is in the way, in our words.
     pub(super) fn why(&self, about: &About) -> String {
         match self {
-            Self::Session(session::Error::LineRefused(_)) | Self::Forged(_) => self.refusal(about).message,
+            Self::Session(session::Error::LineRefused(_) | session::Error::NotServed(_)) | Self::Forged(_) => {
+                self.refusal(about).message
+            }
             Self::Session(error) => format!("failed to {error}"),
         }
     }
@@ -77,8 +80,10 @@ impl Missed {
     /// Whether the target refused the line before it looked at what is in it. Every other Code can also be what came of an
     /// answer: the line is refused where the target cannot sign one.
     pub(super) fn never_began(&self) -> bool {
-        let Self::Session(session::Error::LineRefused(code)) = self else {
-            return false;
+        let code = match self {
+            Self::Session(session::Error::NotServed(_)) => return true,
+            Self::Session(session::Error::LineRefused(code)) => code,
+            _ => return false,
         };
         matches!(
             code,
@@ -212,7 +217,7 @@ pub(super) fn word(answer: Result<Verified, Missed>, over: bool, about: &About) 
 }
 
 /// What the caller gets.
-pub(super) fn done(verified: Verified, subject: Subject, risk: Risk) -> Done {
+pub(super) fn done(verified: Verified, subject: Subject, asked: &Asked) -> Done {
     let Verified {
         outcome,
         output,
@@ -226,7 +231,8 @@ pub(super) fn done(verified: Verified, subject: Subject, risk: Risk) -> Done {
         request: subject.request,
         target: subject.target,
         action: subject.action,
-        risk,
+        risk: asked.risk,
+        mode: asked.act.mode,
         status: outcome.status,
         code: outcome.code,
         exit_code: outcome.exit_code,

@@ -44,6 +44,7 @@ impl Relay {
             ca,
             boundary_missing,
             person: caller.person.clone(),
+            mode: self.rules.mode(),
         }
     }
 }

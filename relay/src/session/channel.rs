@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use russh::client::Msg;
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{Instant, timeout};
 use wire::Code;
 use wire::lines::{Answer, RelayLine, TargetLine};
@@ -30,12 +30,15 @@ impl Certificate {
     }
 }
 
-/// An open channel whose hello was verified.
+/// An open channel. Its first line, the hello, is read and verified by its reader, while questions may be on their way.
 pub(super) struct Channel {
-    clock: Clock,
+    greeting: watch::Receiver<Option<Greeting>>,
     writer: tokio::sync::Mutex<Writer>,
     shared: Arc<Shared>,
 }
+
+/// What the hello told, or why it cannot be believed.
+type Greeting = Result<Clock, Error>;
 
 struct Writer {
     half: ChannelWriteHalf<Msg>,
@@ -59,6 +62,8 @@ struct State {
     over: Option<String>,
     /// The Code with which the target refused a task certificate here, if it did.
     refused: Option<Code>,
+    /// Why its hello cannot be believed, if it cannot.
+    unbelieved: Option<Error>,
     /// The Code with which the target refused a certificate that went out with the newest question, if it did.
     refused_beside: Option<Code>,
     /// Let go when nobody waits any more.
@@ -98,6 +103,10 @@ impl Shared {
 
     /// Ends the channel: whoever waits learns why.
     fn end(&self, why: &str) {
+        self.end_with(why, &Error::NoAnswer(why.to_owned()));
+    }
+
+    fn end_with(&self, why: &str, error: &Error) {
         let (waiting, parked) = {
             let mut state = self.state();
             if state.over.is_none() {
@@ -106,7 +115,7 @@ impl Shared {
             (std::mem::take(&mut state.waiting), state.parked.take())
         };
         for waiting in waiting {
-            let _ = waiting.answer.send(Err(Error::NoAnswer(why.to_owned())));
+            let _ = waiting.answer.send(Err(error.clone()));
         }
         drop(parked);
         // The reader looks again, and leaves.
@@ -135,10 +144,8 @@ impl Shared {
 }
 
 impl Channel {
-    /// Opens a channel, asks for the protocol, presents the certificate, and verifies the hello.
-    ///
-    /// Two round trips: sshd names the channel, then the hello comes. What is asked of sshd and the certificate are not
-    /// waited for. A request is not sent before the hello was verified: only then is it known to whom.
+    /// Opens a channel, asks for the protocol and presents the certificate. One round trip: sshd names the channel. What is
+    /// asked of sshd, the certificate and the hello are not waited for.
     pub(super) async fn open(connection: &LoggedIn, far: &Far, certificate: &Certificate) -> Result<Arc<Self>, Error> {
         let broken = |error: russh::Error| Error::Unreachable(plain(&error));
         let named = async {
@@ -150,32 +157,23 @@ impl Channel {
         };
         let channel = within(HELLO, "channel", named).await?;
         channel.exec(false, wire::EXEC).await.map_err(broken)?;
-        let (mut read, half) = channel.split();
+        let (read, half) = channel.split();
         half.data_bytes(certificate.line().into_bytes()).await.map_err(broken)?;
-        let mut lines = Lines::new(wire::limits::LINE_OUT);
-        let mut standard_error = StandardError::default();
-        let hello = hello::first_line(&mut read, &mut lines, &mut standard_error, far);
-        let clock = match within(HELLO, "first line", hello).await {
-            Ok(clock) => clock,
-            Err(error) => {
-                // Other channels of the connection may go on.
-                let _ = half.close().await;
-                return Err(error);
-            }
-        };
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 waiting: VecDeque::new(),
                 turn: Instant::now(),
                 over: None,
                 refused: None,
+                unbelieved: None,
                 refused_beside: None,
                 parked: None,
             }),
             changed: Notify::new(),
         });
+        let (greets, greeting) = watch::channel(None);
         let channel = Arc::new(Self {
-            clock,
+            greeting,
             writer: tokio::sync::Mutex::new(Writer {
                 half,
                 sent: 1,
@@ -185,23 +183,29 @@ impl Channel {
         });
         let reader = Reader {
             read,
-            lines,
-            standard_error,
+            lines: Lines::new(wire::limits::LINE_OUT),
+            standard_error: StandardError::default(),
             shared,
             far: far.clone(),
         };
-        tokio::spawn(reader.run(Arc::clone(&channel)));
+        tokio::spawn(reader.run(Arc::clone(&channel), greets));
         Ok(channel)
     }
 
-    /// How many seconds the target's clock was ahead of ours when the channel was opened.
-    pub(super) fn ahead_s(&self) -> i64 {
-        self.clock.ahead_s
+    /// Waits for the hello.
+    pub(super) async fn greeted(&self) -> Greeting {
+        let mut greeting = self.greeting.clone();
+        let greeted = greeting.wait_for(Option::is_some).await;
+        let gone = || Err(Error::Unreachable("the channel's reader is gone".to_owned()));
+        greeted.ok().and_then(|greeting| greeting.clone()).unwrap_or_else(gone)
     }
 
-    /// The target's clock now, at least.
+    /// The target's clock now, at least; 0 before its hello.
     pub(super) fn target_now(&self) -> u64 {
-        self.clock.now()
+        match &*self.greeting.borrow() {
+            Some(Ok(clock)) => clock.now(),
+            _ => 0,
+        }
     }
 
     pub(super) fn is_alive(&self) -> bool {
@@ -213,7 +217,12 @@ impl Channel {
         self.shared.state().refused
     }
 
-    /// The same, or the Code with which it refused a certificate beside the newest question.
+    /// Why its hello cannot be believed, if it cannot.
+    pub(super) fn unbelieved(&self) -> Option<Error> {
+        self.shared.state().unbelieved.clone()
+    }
+
+    /// The Code of [`Channel::refused`], or the one with which it refused a certificate beside the newest question.
     pub(super) fn refused_beside(&self) -> Option<Code> {
         let state = self.shared.state();
         state.refused_beside.or(state.refused)
@@ -351,13 +360,44 @@ impl Drop for Reader {
 }
 
 impl Reader {
-    async fn run(mut self, channel: Arc<Channel>) {
-        let why = self.read_on().await;
+    async fn run(mut self, channel: Arc<Channel>, greets: watch::Sender<Option<Greeting>>) {
+        let why = match self.greeting().await {
+            Ok(clock) => {
+                greets.send_replace(Some(Ok(clock)));
+                self.read_on().await
+            }
+            Err(error) => {
+                let why = error.to_string();
+                if !matches!(error, Error::NotSent(_)) {
+                    self.shared.state().unbelieved = Some(error.clone());
+                }
+                self.shared.end_with(&why, &error);
+                greets.send_replace(Some(Err(error)));
+                why
+            }
+        };
         tracing::debug!(target_name = %self.far.name, %why, "channel over");
         self.shared.end(&why);
         // sshd keeps what runs at the other end until the channel is closed. Who still writes is cut off with it.
         let close = async { channel.writer.lock().await.half.close().await };
         let _ = timeout(GOODBYE, close).await;
+    }
+
+    /// The hello, and no other line before it. Whoever has asked already is answered only if it can be believed.
+    async fn greeting(&mut self) -> Greeting {
+        let hello = hello::first_line(&mut self.read, &mut self.lines, &mut self.standard_error, &self.far);
+        let ended = async {
+            loop {
+                self.shared.changed.notified().await;
+                if let Some(why) = self.shared.state().over.clone() {
+                    return why;
+                }
+            }
+        };
+        tokio::select! {
+            greeting = within(HELLO, "first line", hello) => greeting,
+            why = ended => Err(Error::NotSent(why)),
+        }
     }
 
     async fn read_on(&mut self) -> String {

@@ -86,7 +86,7 @@ pub(super) async fn first_line(
     };
     let sealed = match TargetLine::parse(&line) {
         Ok(TargetLine::Hello(sealed)) => sealed,
-        Ok(TargetLine::Refused { code, .. }) => return Err(Error::LineRefused(code)),
+        Ok(TargetLine::Refused { code, .. }) => return Err(Error::NotServed(code)),
         Ok(TargetLine::Answer(_)) => return Err(Error::Protocol("an answer before the hello".to_owned())),
         Err(error) => {
             tracing::warn!(target_name = %far.name, error = %quoted(&error.to_string()), "not a hello");

@@ -28,7 +28,7 @@ pub(super) struct Opened {
     pub(super) waited: Duration,
 }
 
-/// Connects, verifies the host, logs in, opens the first channel and verifies the hello, within [`OPEN`].
+/// Connects, verifies the host, logs in and opens the first channel, within [`OPEN`].
 pub(super) async fn open(login: &Login<'_>, bounds: Bounds) -> Result<Opened, Error> {
     let waited = wait_until_valid(login).await?;
     let until = Instant::now() + OPEN;
@@ -89,7 +89,7 @@ async fn attempt(login: &Login<'_>, bounds: Bounds) -> Result<(Arc<Places>, Hold
         tcp_us = (reached - begun).as_micros(),
         verified_us = (verified - reached).as_micros(),
         login_us = (logged_in - verified).as_micros(),
-        hello_us = logged_in.elapsed().as_micros(),
+        channel_us = logged_in.elapsed().as_micros(),
         "connected"
     );
     Ok((places, hold))

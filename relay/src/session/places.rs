@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
-use wire::Code;
 
 use super::channel::{Certificate, Channel};
 use super::dial::LoggedIn;
@@ -25,7 +24,8 @@ pub(super) struct Places {
     connection: LoggedIn,
     far: Far,
     bounds: Bounds,
-    ahead_s: i64,
+    /// The first channel: whoever opens the connection wants to know what its hello tells.
+    first: Arc<Channel>,
     /// One for each channel that there may be.
     free: Arc<Semaphore>,
     queued: AtomicUsize,
@@ -85,13 +85,25 @@ pub(super) struct Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut state = self.places.0.state();
+        let places = &self.places.0;
         if self.channel.is_alive() {
-            state.idle.push((Arc::clone(&self.channel), Instant::now()));
-        } else {
-            state.channels.retain(|channel| channel.is_alive());
+            places.state().idle.push((Arc::clone(&self.channel), Instant::now()));
+            return;
         }
+        if self.channel.unbelieved().is_some() {
+            // The next one asks on another connection.
+            places.retire();
+        }
+        places.state().channels.retain(|channel| channel.is_alive());
     }
+}
+
+/// Why a channel's connection is not asked on any more, if it is not.
+fn broken(channel: &Arc<Channel>) -> Option<Error> {
+    channel
+        .refused()
+        .map(Error::LineRefused)
+        .or_else(|| channel.unbelieved())
 }
 
 /// What the keeper of a connection has to do next.
@@ -118,7 +130,7 @@ impl Places {
             connection,
             far,
             bounds,
-            ahead_s: channel.ahead_s(),
+            first: Arc::clone(&channel),
             free: Arc::new(Semaphore::new(bounds.channels)),
             queued: AtomicUsize::new(0),
             state: Mutex::new(State {
@@ -143,9 +155,9 @@ impl Places {
         self.state().certificate.clone()
     }
 
-    /// The Code with which the target refused the connection's certificate, if it did.
-    fn refused(&self) -> Option<Code> {
-        self.state().channels.iter().find_map(|channel| channel.refused())
+    /// Why nothing more is asked here, where the target refused the connection's certificate or its hello was none.
+    fn broken(&self) -> Option<Error> {
+        self.state().channels.iter().find_map(broken)
     }
 
     /// Whether places are given, as far as is known.
@@ -154,12 +166,12 @@ impl Places {
             let state = self.state();
             state.retired || state.over.is_some()
         };
-        !over && !self.connection.handle.is_closed() && self.refused().is_none()
+        !over && !self.connection.handle.is_closed() && self.broken().is_none()
     }
 
-    /// How many seconds the target's clock was ahead of ours when the first channel was opened.
-    pub(super) fn ahead_s(&self) -> i64 {
-        self.ahead_s
+    /// How many seconds the target's clock was ahead of ours, by its first hello; `None` where that cannot be believed.
+    pub(super) async fn ahead_s(&self) -> Option<i64> {
+        Some(self.first.greeted().await.ok()?.ahead_s)
     }
 
     /// Since when nobody uses any channel; `None` while somebody does.
@@ -219,11 +231,11 @@ impl Places {
         if let Some(why) = &state.over {
             return Err(Error::NotSent(why.clone()));
         }
-        if let Some(code) = state.channels.iter().find_map(|channel| channel.refused()) {
+        if let Some(error) = state.channels.iter().find_map(broken) {
             // From now on, whatever becomes of that channel: only what is under way goes on here.
             state.retired = true;
             self.free.close();
-            return Err(Error::LineRefused(code));
+            return Err(error);
         }
         while let Some((channel, _)) = state.idle.pop() {
             if channel.is_alive() {
@@ -269,10 +281,7 @@ impl Places {
                 Err(Error::NotSent("sshd opens no channel".to_owned()))
             }
             // What broke is the connection: the caller asks on another.
-            Err(Error::Unreachable(why)) if self.connection.handle.is_closed() => {
-                self.end(&why);
-                Err(Error::NotSent(why))
-            }
+            Err(Error::Unreachable(why)) if self.has_broken(&why) => Err(Error::NotSent(why)),
             // It leads nowhere, as far as is known; those who wait on it go on waiting.
             Err(Error::Unreachable(why)) => {
                 self.retire();
@@ -318,6 +327,15 @@ impl Places {
             channel.end(why);
         }
         self.changed.notify_one();
+    }
+
+    /// Whether the connection broke, as far as SSH knows: then it ends, and whoever waits learns `why`.
+    pub(super) fn has_broken(&self, why: &str) -> bool {
+        let broken = self.connection.handle.is_closed();
+        if broken {
+            self.end(why);
+        }
+        broken
     }
 
     /// Gives no more places. The connection ends when nobody uses it any more.

@@ -15,7 +15,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 /// "WRIT", as the first migration writes it.
 const APPLICATION: usize = 0x5752_4954;
 /// The migrations, oldest first: the n-th leads to `user_version` n. One that was released is never changed.
-const MIGRATIONS: [&str; 1] = [include_str!("schema/0001.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("schema/0001.sql"), include_str!("schema/0002.sql")];
 /// How long a start waits for a relay that is about to end.
 const HELD: Duration = Duration::from_secs(2);
 /// Pages of the write-ahead log before it is written back, which costs the one call that meets it some milliseconds.
@@ -267,6 +267,25 @@ mod tests {
     }
 
     #[test]
+    fn a_request_of_before_dry_runs_was_to_be_done() {
+        let room = Room::new();
+        own(&room.path()).unwrap();
+        let first = brought_to(judged(&room.path()).unwrap(), &MIGRATIONS[..1]).unwrap();
+        first
+            .execute_batch(
+                "INSERT INTO task VALUES ('t', 'alice', 'brain', 'why', 0, 1, NULL);
+                 INSERT INTO request (task, id, target, action, risk, sha256, begun, phase, status)
+                 VALUES ('t', 'r', 'web-1', 'restart', 'change', 'x', 0, 'settled', 'ok')",
+            )
+            .unwrap();
+        drop(first);
+        let now = open(&room.path()).unwrap();
+        let mode: String = now.query_row("SELECT mode FROM request", [], |row| row.get(0)).unwrap();
+        assert_eq!(mode, "run");
+        assert!(now.execute_batch("UPDATE request SET mode = 'try'").is_err());
+    }
+
+    #[test]
     fn a_newer_file_is_left_alone_and_says_which() {
         let room = Room::new();
         let connection = open(&room.path()).unwrap();
@@ -275,7 +294,8 @@ mod tests {
         let before = std::fs::read(room.path()).unwrap();
         for said in [open(&room.path()).unwrap_err(), check(&room.path()).unwrap_err()] {
             assert!(matches!(said, Unusable::Newer { found: 7, .. }), "{said:?}");
-            assert!(said.to_string().contains("version 7, this one knows 1"), "{said}");
+            let versions = format!("version 7, this one knows {}", MIGRATIONS.len());
+            assert!(said.to_string().contains(&versions), "{said}");
         }
         assert_eq!(std::fs::read(room.path()).unwrap(), before);
     }

@@ -2,13 +2,13 @@
 
 use rusqlite::{Connection, Row, Transaction, params};
 use wire::ids::{RequestId, TaskId};
-use wire::{Code, Risk, Status};
+use wire::{Code, Mode, Risk, Status};
 
 use super::sqlite::parsed;
 use super::{ASKABLE_S, Error, Phase, REQUESTS, Request, Unsettled, tasks};
 
 /// A row of this is read by [`raw`].
-const COLUMNS: &str = "r.id, r.target, r.action, r.risk, r.sha256, r.phase, r.status, r.code";
+const COLUMNS: &str = "r.id, r.target, r.action, r.risk, r.sha256, r.phase, r.mode, r.status, r.code";
 
 impl Phase {
     fn as_str(self) -> &'static str {
@@ -58,8 +58,8 @@ pub(super) fn begin(
     }
     change
         .prepare_cached(
-            "INSERT INTO request (task, id, target, action, risk, sha256, begun, phase, payload)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            "INSERT INTO request (task, id, target, action, risk, sha256, begun, phase, payload, mode)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         )?
         .execute(params![
             task.as_str(),
@@ -71,6 +71,7 @@ pub(super) fn begin(
             now,
             request.phase.as_str(),
             payload,
+            request.mode.as_str(),
         ])?;
     Ok(())
 }
@@ -146,9 +147,9 @@ pub(super) fn unsettled(connection: &Connection) -> Result<Vec<Unsettled>, Error
     while let Some(row) = rows.next()? {
         unsettled.push(Unsettled {
             request: request(&raw(row)?)?,
-            payload: row.get(8)?,
-            begun: row.get(9)?,
-            task: tasks::task(connection, tasks::raw(row, 10)?)?,
+            payload: row.get(9)?,
+            begun: row.get(10)?,
+            task: tasks::task(connection, tasks::raw(row, 11)?)?,
         });
     }
     Ok(unsettled)
@@ -156,7 +157,7 @@ pub(super) fn unsettled(connection: &Connection) -> Result<Vec<Unsettled>, Error
 
 /// The columns of [`COLUMNS`], as they stand.
 struct Raw {
-    texts: [String; 6],
+    texts: [String; 7],
     status: Option<String>,
     code: Option<String>,
 }
@@ -170,14 +171,15 @@ fn raw(row: &Row<'_>) -> rusqlite::Result<Raw> {
             row.get(3)?,
             row.get(4)?,
             row.get(5)?,
+            row.get(6)?,
         ],
-        status: row.get(6)?,
-        code: row.get(7)?,
+        status: row.get(7)?,
+        code: row.get(8)?,
     })
 }
 
 fn request(raw: &Raw) -> Result<Request, Error> {
-    let [id, target, action, risk, sha256, phase] = &raw.texts;
+    let [id, target, action, risk, sha256, phase, mode] = &raw.texts;
     let status = raw.status.as_deref().map(parsed::<Status>).transpose()?;
     let code = raw.code.as_deref().map(parsed::<Code>).transpose()?;
     Ok(Request {
@@ -185,6 +187,10 @@ fn request(raw: &Raw) -> Result<Request, Error> {
         target: parsed(target)?,
         action: parsed(action)?,
         risk: parsed::<Risk>(risk)?,
+        mode: [Mode::Run, Mode::DryRun]
+            .into_iter()
+            .find(|known| known.as_str() == mode)
+            .ok_or_else(|| Error::Unavailable(format!("it names the mode {mode}")))?,
         sha256: parsed(sha256)?,
         phase: Phase::of(phase).ok_or_else(|| Error::Unavailable(format!("it names the phase {phase}")))?,
         end: status.map(|status| (status, code)),

@@ -35,6 +35,7 @@ fn request(number: u32, risk: Risk) -> Request {
         target: "web-1".parse().unwrap(),
         action: "restart_service".parse().unwrap(),
         risk,
+        mode: Mode::Run,
         sha256: Digest::of(b"{}"),
         phase: if risk == Risk::Read {
             Phase::Sent

@@ -13,6 +13,10 @@ use crate::world::{ALICE, GOOD, HOST_CA, Pinned, World};
 
 const TAIL: &str = "tail_log";
 
+fn restart() -> serde_json::Value {
+    json!({ "action": "restart", "args": { "unit": "web" }, "target": "web-1", "reason": "a test" })
+}
+
 fn tail() -> serde_json::Value {
     json!({ "target": "web-1", "path": "/var/log/x.log", "reason": "a test" })
 }
@@ -102,17 +106,29 @@ async fn what_the_far_end_says_before_a_hello_is_not_believed() {
         (Manner::NoLogin, "login_refused"),
     ];
     for (manner, code) in attacks.clone() {
-        let world = World::new(manner.clone()).await;
-        let (said, _) = world.client(ALICE).await.call(TAIL, tail()).await;
-        assert_eq!(said["code"], code, "{said}");
-        assert!(!said.to_string().contains("previous instructions"), "{said}");
-        assert!(
-            world.seen.requests.lock().unwrap().is_empty(),
-            "{code}: nothing is asked"
-        );
-        assert_eq!(world.events(), ["open", "refused"], "{code}");
+        for (tool, arguments) in [(TAIL, tail()), ("run_action", restart())] {
+            let world = World::new(manner.clone()).await;
+            let (said, is_error) = world.client(ALICE).await.call(tool, arguments).await;
+            assert!(is_error, "{said}");
+            assert_eq!(said["code"], code, "{said}");
+            assert!(!said.to_string().contains("previous instructions"), "{said}");
+            let newest = world.records().pop().unwrap();
+            assert_eq!((&newest["code"], &newest["seq"]), (&said["code"], &said["record"]));
+            if manner == Manner::NoLogin {
+                assert_eq!(world.events(), ["open", "refused"], "{code}");
+            } else {
+                assert_eq!(world.events(), ["open", "request", "outcome"], "{code}");
+            }
+            // What only reads may have gone out to meet the hello.
+            if tool != TAIL {
+                assert!(
+                    world.seen.requests.lock().unwrap().is_empty(),
+                    "{code}: nothing is asked that has an effect"
+                );
+            }
+        }
     }
-    println!("{} attacks, {} refused", attacks.len(), attacks.len());
+    println!("{0} attacks, {0} refused", attacks.len() * 2);
 }
 
 /// REQ-SESSION-16
@@ -165,7 +181,7 @@ async fn evil(first: &[u8], again: &'static [u8]) -> (String, tokio::task::JoinH
 const IN_TIME: Duration = Duration::from_secs(25);
 
 /// What a call to a host gets, which must be an error of this Code in time, and how the relay is afterwards.
-async fn attacked(name: &str, world: &World, code: &str) {
+async fn attacked(name: &str, world: &World, code: &str, events: &[&str]) {
     let before = memory();
     let begun = Instant::now();
     let (said, is_error) = world.client(ALICE).await.call(TAIL, tail()).await;
@@ -180,7 +196,7 @@ async fn attacked(name: &str, world: &World, code: &str) {
         world.seen.requests.lock().unwrap().is_empty(),
         "{name}: nothing is asked"
     );
-    assert_eq!(world.events(), ["open", "refused"], "{name}");
+    assert_eq!(world.events(), events, "{name}");
     let (said, is_error) = world.client(ALICE).await.call("server_info", json!({})).await;
     assert!(!is_error, "{name}: the relay lives: {said}");
 }
@@ -203,7 +219,7 @@ async fn server_evil_before_the_login_is_an_error_in_time_and_the_relay_lives() 
     let attacks = attacks.map(|(name, first, again)| async move {
         let (address, evil) = evil(&first, again).await;
         let world = World::at(&address).await;
-        attacked(name, &world, "unreachable").await;
+        attacked(name, &world, "unreachable", &["open", "refused"]).await;
         evil.abort();
     });
     // Most of it is waiting: at the same time it is no longer than one of them.
@@ -235,7 +251,7 @@ async fn server_evil_after_the_login_is_an_error_in_time_and_the_relay_lives() {
     let count = attacks.len();
     for (name, manner, code) in attacks {
         let world = World::new(manner).await;
-        attacked(name, &world, code).await;
+        attacked(name, &world, code, &["open", "request", "outcome"]).await;
     }
     println!("{count} attacks, {count} refused");
 }

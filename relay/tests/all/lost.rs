@@ -38,6 +38,7 @@ async fn leave(world: &World, task: &TaskId, target: &str, number: u32) -> Diges
         target: target.parse().unwrap(),
         action: "restart".parse().unwrap(),
         risk: Risk::Change,
+        mode: wire::Mode::Run,
         sha256: sha256.clone(),
         phase: Phase::Recorded,
         end: None,

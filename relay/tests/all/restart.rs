@@ -35,6 +35,7 @@ async fn leave(world: &World, task: &TaskId, number: u32, risk: Risk, phase: Pha
         target: "web-1".parse().unwrap(),
         action: "tail_log".parse().unwrap(),
         risk,
+        mode: wire::Mode::Run,
         sha256: Digest::of(payload.as_bytes()),
         phase: if risk == Risk::Read { phase } else { Phase::Recorded },
         end: None,

@@ -281,7 +281,9 @@ async fn channels_and_connections_that_nobody_uses_are_closed() {
 async fn futures_of<F: Future<Output = Result<Session, Error>>>(count: usize, one: impl Fn() -> F) -> Vec<Session> {
     let mut sessions = Vec::new();
     for _ in 0..count {
-        sessions.push(one().await.unwrap());
+        let session = one().await.unwrap();
+        session.greeted().await.unwrap();
+        sessions.push(session);
     }
     sessions
 }
@@ -389,6 +391,7 @@ async fn a_certificate_that_is_valid_soon_is_waited_for_and_a_later_one_is_not_u
     let connection = at(2).await.unwrap();
     let session = connection.session(SOON).await.unwrap();
     assert_eq!(session.waited_s(), 2, "its call is told");
+    session.greeted().await.unwrap();
     drop(session);
     assert_eq!(connection.session(SOON).await.unwrap().waited_s(), 0, "and no other");
     assert_eq!(far.count(), (1, 1));
@@ -420,6 +423,7 @@ async fn a_peer_that_falls_silent_is_given_up() {
     });
     let connection = far.connect(BOUNDS).await.unwrap();
     let session = connection.session(SOON).await.unwrap();
+    session.greeted().await.unwrap();
     silence.notify_one();
     let begun = Instant::now();
     let answer = session.ask(&[request(1)], Duration::from_secs(180)).await;

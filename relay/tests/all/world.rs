@@ -14,6 +14,7 @@ use relay::mcp::{self, Tools};
 use relay::people::People;
 use relay::pipeline::{Relay, Turns};
 use relay::records::Records;
+use relay::rules::Rules;
 use relay::seats::Seats;
 use relay::store::{Sqlite, Store};
 use serde_json::Value;
@@ -83,7 +84,44 @@ pub(crate) fn changes() -> [(&'static str, String); 2] {
     })
 }
 
-/// The shipped actions and [`CHANGES`].
+/// A change that can be tried out, one whose trial is a change, and one with arguments of every kind.
+const TRIALS: [(&str, &str); 3] = [
+    (
+        "restart_service",
+        "risk = \"change\"\n[args]\n\
+         properties.unit = { enum = [\"shop\", \"shop-db\", \"cron\"], type = \"string\", default = \"shop\" }\n\
+         [exec]\nprogram = \"/bin/true\"\nargv = [\"{unit}\"]\n[dry_run]\nargv = [\"check\", \"{unit}\"]\nrisk = \"read\"\n",
+    ),
+    (
+        "wipe_cache",
+        "risk = \"destroy\"\napprovals = 1\napproval_window_s = 600\n[exec]\nprogram = \"/bin/true\"\nargv = []\n\
+         [dry_run]\nargv = [\"stage\"]\nrisk = \"change\"\n",
+    ),
+    (
+        "label_host",
+        "risk = \"change\"\n[args]\n\
+         properties.label = { type = \"string\", maxLength = 64, default = \"none\" }\n\
+         properties.owner = { type = \"string\", maxLength = 64 }\n\
+         properties.place = { type = \"string\", maxLength = 64, default = \"/srv/shop\" }\n\
+         properties.number = { type = \"integer\", minimum = 0, maximum = 9, default = 1 }\n\
+         properties.force = { type = \"boolean\", default = false }\n\
+         properties.units = { type = \"array\", maxItems = 4, default = [\"cron\"], items = { type = \"string\", maxLength = 32 } }\n\
+         [exec]\nprogram = \"/bin/true\"\nargv = [\"{label}\"]\n",
+    ),
+];
+
+/// The manifests of [`TRIALS`].
+fn trials() -> [(&'static str, String); 3] {
+    TRIALS.map(|(name, rest)| {
+        let manifest = format!(
+            "name = \"{name}\"\ntitle = \"Try {name}\"\ndescription = \"Does what its name says.\"\ntimeout_ms = 1000\n\
+             {rest}[sandbox]\nprofile = \"tool\"\n"
+        );
+        (name, manifest)
+    })
+}
+
+/// The shipped actions, [`CHANGES`] and [`TRIALS`].
 pub(crate) fn catalogue() -> Catalogue {
     let folder = tempfile::tempdir().unwrap();
     let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../proto/catalogue/actions.d");
@@ -91,7 +129,7 @@ pub(crate) fn catalogue() -> Catalogue {
         let entry = entry.unwrap();
         std::fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
     }
-    for (name, manifest) in changes() {
+    for (name, manifest) in changes().into_iter().chain(trials()) {
         std::fs::write(folder.path().join(format!("{name}.toml")), manifest).unwrap();
     }
     let (catalogue, faults) = Catalogue::lint(folder.path(), &[0, nix::unistd::geteuid().as_raw()]);
@@ -144,10 +182,19 @@ impl World {
         let mut inventory = Inventory::default();
         for (name, receipt) in [("web-1", 30), ("denied-1", 31), ("web-2", 32)] {
             let name = name.parse().unwrap();
-            let labels = [("env".to_owned(), "test".to_owned())].into();
-            let receipt = key(receipt).public().clone();
+            let zone = if receipt == 32 { "b" } else { "a" };
+            let labels = [("env", "test"), ("zone", zone)].map(|(key, value)| (key.to_owned(), value.to_owned()));
             inventory
-                .insert(catalogue::Target::new(name, &target.address, trust.clone(), receipt, labels).unwrap())
+                .insert(
+                    catalogue::Target::new(
+                        name,
+                        &target.address,
+                        trust.clone(),
+                        key(receipt).public().clone(),
+                        labels.into(),
+                    )
+                    .unwrap(),
+                )
                 .unwrap();
         }
         let name: wire::ids::RelayName = "relay-1".parse().unwrap();
@@ -158,6 +205,7 @@ impl World {
             people: People::new([(ALICE, "alice".parse().unwrap()), (BOB, "bob".parse().unwrap())]),
             inventory,
             catalogue,
+            rules: Rules::default(),
             store: Box::new(Sqlite::open(&state.join("store.sqlite")).unwrap()),
             issuer: Issuer::new(&socket),
             records: Records::open(&folder.path().join("log"), &state.join("log.lock"), &name).unwrap(),
@@ -190,6 +238,7 @@ impl World {
             people,
             inventory,
             catalogue,
+            rules,
             issuer,
             name,
             ..
@@ -207,6 +256,7 @@ impl World {
             people,
             inventory,
             catalogue,
+            rules,
             issuer,
             name,
         });
@@ -253,6 +303,12 @@ impl World {
     /// Other limits, before there is a client.
     pub(crate) fn limit(&mut self, limits: Limits, clock: Clock) {
         Arc::get_mut(&mut self.relay).unwrap().gate = Gate::new(limits, clock);
+    }
+
+    /// Rules as `relay.toml` has them, before there is a client.
+    pub(crate) fn rule(&mut self, rules: &str) {
+        let relay = Arc::get_mut(&mut self.relay).unwrap();
+        relay.rules = crate::rules::rules(rules, &relay.inventory, &relay.catalogue).unwrap();
     }
 
     /// Another clock, before there is a client.

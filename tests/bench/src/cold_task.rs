@@ -21,7 +21,7 @@ const STEPS: [(&str, &str); 4] = [
     ("tcp_us=", "1: TCP"),
     ("verified_us=", "2: key exchange, host verified"),
     ("login_us=", "3: login"),
-    ("hello_us=", "4: channel, certificate, hello"),
+    ("channel_us=", "4: channel"),
 ];
 
 /// Takes all samples.
@@ -77,5 +77,5 @@ fn connection(site: &Site, run: Run) -> Result<Run> {
         rest -= took;
         whole = whole.step(step, took);
     }
-    Ok(whole.step("5: all else: mint, first action, records, stdio", rest))
+    Ok(whole.step("5: all else: mint, hello and first action, records, stdio", rest))
 }

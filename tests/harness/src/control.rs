@@ -85,19 +85,11 @@ impl Control {
             root.folder(&format!("var/log/{name}"), 0o2750, (uid, WRIT_LOGS))?;
         }
         let ca_toml = CA_TOML.replace("task_lifetime_s = 300", &format!("task_lifetime_s = {task_lifetime_s}"));
+        let ca_toml = unlimited(&ca_toml);
         root.file("etc/writ/ca.toml", 0o644, ca_toml)?;
         root.file("etc/writ/policy.cedar", 0o644, policy.unwrap_or(POLICY))?;
         let bob = format!("\n[[person]]\nuid = {}\nname = \"bob\"\n", BOB.uid);
-        let relay_toml = RELAY_TOML
-            .lines()
-            .map(|line| match line.split_once(" = ") {
-                // Tests and benches call faster than people work; what the rates do is shown by the relay's own tests.
-                Some((key, _)) if key.contains("_per_minute") || key.contains("_burst_") => {
-                    format!("{key} = 1_000_000\n")
-                }
-                _ => format!("{line}\n"),
-            })
-            .collect::<String>();
+        let relay_toml = unlimited(RELAY_TOML);
         root.file("etc/writ/relay.toml", 0o644, relay_toml + &bob)?;
         root.file("etc/writ/inventory.toml", 0o644, "")?;
         let control = Control {
@@ -282,4 +274,14 @@ pub(crate) fn connect(socket: &Path) -> std::io::Result<UnixStream> {
             .join(folder.as_raw_fd().to_string())
             .join(name),
     )
+}
+
+/// A configuration with rates that nobody meets. Tests and benches call faster than people work; what the rates do is shown
+/// by the tests of the relay and of the CA.
+fn unlimited(toml: &str) -> String {
+    let line = |line: &str| match line.split_once(" = ") {
+        Some((key, _)) if key.contains("_per_minute") || key.contains("_burst_") => format!("{key} = 1_000_000\n"),
+        _ => format!("{line}\n"),
+    };
+    toml.lines().map(line).collect()
 }

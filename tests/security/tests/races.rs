@@ -19,6 +19,15 @@ use security::maze::{INSIDE, maze, reader, sha256, shown};
 use security::{WEB, add_action, granted, stack};
 use serde_json::{Value, json};
 
+/// Says that it is over when it is dropped: also where a test fails, whose other thread would go on for ever.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 fn read(relay: &mut EvilRelay, path: &str) -> Value {
     relay.call("tail_log", json!({"path": path, "lines": 5})).unwrap()
 }
@@ -37,6 +46,7 @@ fn path_swap_race() {
     let mut relay = EvilRelay::start(&stack, WEB).unwrap();
     let (mut inside, mut refused) = (0_u64, 0_u64);
     std::thread::scope(|threads| {
+        let _over = Over(&done);
         threads.spawn(|| {
             while !done.load(Ordering::Relaxed) {
                 renameat2(AT_FDCWD, &folder, AT_FDCWD, &lure, RenameFlags::RENAME_EXCHANGE).unwrap();
@@ -51,7 +61,6 @@ fn path_swap_race() {
                 _ => panic!("{answer}"),
             }
         }
-        done.store(true, Ordering::Relaxed);
     });
     println!(
         "path_swap_race: {} flips, {} reads: {inside} inside, {refused} refused, 0 outside",
@@ -78,6 +87,7 @@ fn path_rotate_during_tail() {
     let mut last = 0_u64;
     let (mut whole, mut between) = (0_u64, 0_u64);
     std::thread::scope(|threads| {
+        let _over = Over(&done);
         threads.spawn(|| {
             let mut number = 0;
             while !done.load(Ordering::Relaxed) {
@@ -108,12 +118,12 @@ fn path_rotate_during_tail() {
                 other => panic!("{other}: {answer}"),
             }
         }
-        done.store(true, Ordering::Relaxed);
     });
     println!("path_rotate_during_tail: {whole} whole, {between} between two files, generation {last}");
     // Cut to nothing and written again in place: what is read are lines of the file, and never anything else.
     done.store(false, Ordering::Relaxed);
     std::thread::scope(|threads| {
+        let _over = Over(&done);
         threads.spawn(|| {
             while !done.load(Ordering::Relaxed) {
                 fs::write(&log, generation(7)).unwrap();
@@ -124,7 +134,6 @@ fn path_rotate_during_tail() {
             assert_eq!(code(&answer), "none", "{answer}");
             assert!(generation(7).starts_with(shown(&answer)), "{answer}");
         }
-        done.store(true, Ordering::Relaxed);
     });
 }
 
@@ -149,6 +158,7 @@ fn pinned_file_changed() {
     // One character of it is written over and over, in place: a check that read the file twice would be passed by another.
     let (done, mut whole, mut changed) = (AtomicBool::new(false), 0, 0);
     std::thread::scope(|threads| {
+        let _over = Over(&done);
         threads.spawn(|| {
             let open = fs::File::options().write(true).open(&file).unwrap();
             let place = approved.len() as u64 - 9;
@@ -166,7 +176,6 @@ fn pinned_file_changed() {
                 _ => panic!("{answer}"),
             }
         }
-        done.store(true, Ordering::Relaxed);
     });
     println!("pinned_file_changed: {whole} as approved, {changed} refused, 0 otherwise");
 }

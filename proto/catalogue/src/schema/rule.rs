@@ -116,6 +116,13 @@ impl Rule {
         }
     }
 
+    /// The rule for one value: of an array for an item, of a pinned file for its path.
+    pub(super) fn single(&self) -> &Single {
+        match self {
+            Self::One(single) | Self::Several { items: single, .. } | Self::Pinned { path: single } => single,
+        }
+    }
+
     /// What the manifest calls it: a pinned file is declared as the string that its path is.
     pub(super) fn kind(&self) -> Kind {
         match self {
@@ -166,7 +173,11 @@ impl Single {
         fixed.or(self.choice.listed.as_deref()).or(both)
     }
 
-    fn check(&self, path: &str, value: &Value, faults: &mut Vec<ArgFault>) {
+    pub(super) fn kind(&self) -> Kind {
+        self.shape.kind()
+    }
+
+    pub(super) fn check(&self, path: &str, value: &Value, faults: &mut Vec<ArgFault>) {
         let mut note = |what: String| faults.push(fault(path, what));
         match (&self.shape, value, value.as_i64()) {
             (Shape::String { length, pattern }, Value::String(found), _) => {

@@ -25,7 +25,7 @@ fn no_step_of_a_cold_task_waits_for_an_acknowledgement() {
             .unwrap();
     }
     let log = stack.control.errors_of("writ-relay");
-    let steps = ["tcp_us", "verified_us", "login_us", "hello_us"];
+    let steps = ["tcp_us", "verified_us", "login_us", "channel_us"];
     println!("a cold call: {} us", median(&mut whole));
     for step in steps {
         let mut all: Vec<u128> = log

@@ -7,9 +7,14 @@ use crate::STACK;
 const PT_LOAD: u32 = 1;
 const PT_DYNAMIC: u32 = 2;
 const PT_INTERP: u32 = 3;
+const PT_GNU_STACK: u32 = 0x6474_e551;
 
-/// The types of a 64-bit little-endian ELF file's program headers.
-fn segments(path: &Path) -> Vec<u32> {
+/// What may be done with a segment.
+const READ_AND_RUN: u32 = 5;
+const READ_AND_WRITE: u32 = 6;
+
+/// The types of a 64-bit little-endian ELF file's program headers, each with what may be done there.
+fn segments_and_rights(path: &Path) -> Vec<(u32, u32)> {
     let bytes = std::fs::read(path).unwrap();
     assert_eq!(
         bytes[..6],
@@ -23,8 +28,13 @@ fn segments(path: &Path) -> Vec<u32> {
     };
     let (table, size, count) = (number(32, 8), number(54, 2), number(56, 2));
     (0..count)
-        .map(|n| u32::try_from(number(table + n * size, 4)).unwrap())
+        .map(|n| [0, 4].map(|field| u32::try_from(number(table + n * size + field, 4)).unwrap()))
+        .map(|[kind, rights]| (kind, rights))
         .collect()
+}
+
+fn segments(path: &Path) -> Vec<u32> {
+    segments_and_rights(path).into_iter().map(|(kind, _)| kind).collect()
 }
 
 #[test]
@@ -38,4 +48,14 @@ fn agent_exec_and_inspect_are_static() {
     // What is linked in the usual way has one: the question is the right one.
     let relay = segments(&STACK.world().program("writ-relay").unwrap());
     assert!(relay.contains(&PT_INTERP) && relay.contains(&PT_DYNAMIC), "{relay:?}");
+}
+
+/// There is no C library in it, so nothing that it would prepare: no memory to fill in, no stack that can be run.
+#[test]
+fn inspect_has_nothing_to_prepare_at_its_start() {
+    let inspect = STACK.world().target_package().unwrap().join("inspect");
+    assert_eq!(
+        segments_and_rights(&inspect),
+        [(PT_LOAD, READ_AND_RUN), (PT_GNU_STACK, READ_AND_WRITE)]
+    );
 }

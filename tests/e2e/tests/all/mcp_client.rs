@@ -31,6 +31,8 @@ fn check(seen: &Value) {
         "tail_log",
         "read_file",
         "check_health",
+        "find_actions",
+        "run_action",
         "server_info",
     ] {
         assert!(
