@@ -24,6 +24,7 @@ use crate::quota::Quotas;
 use crate::random;
 use crate::record::{Covers, Issue, Records};
 use crate::repeats::Repeats;
+use crate::roster::{Caller, Roster};
 use crate::signer::Signer;
 
 mod action;
@@ -36,7 +37,7 @@ use policies::Watch;
 /// The CA at work.
 pub struct Authority {
     config: Config,
-    relays: Vec<Arc<Relay>>,
+    roster: Roster,
     catalogue: Catalogue,
     signer: Signer,
     host_ca: PublicKey,
@@ -83,7 +84,7 @@ struct Books {
     policy_fault: Option<String>,
 }
 
-/// A relay that the kernel vouched for. Only [`Authority::recognise`] makes one, and every call wants one.
+/// A relay that the kernel or its key vouched for. Only [`Authority::recognise`] makes one, and every call wants one.
 ///
 /// ```compile_fail,E0451
 /// // A relay cannot say who it is.
@@ -110,7 +111,7 @@ impl Authority {
             issued,
             clock,
         } = parts;
-        let relays = config.relays.iter().cloned().map(Arc::new).collect();
+        let roster = Roster::new(&config.relays);
         let watch = Mutex::new(Watch::new(&config));
         let books = Mutex::new(Books {
             issued,
@@ -121,7 +122,7 @@ impl Authority {
         });
         Self {
             config,
-            relays,
+            roster,
             catalogue,
             signer,
             host_ca,
@@ -133,23 +134,30 @@ impl Authority {
         }
     }
 
-    /// Which relay this is, by the uid that the kernel names. A stranger is counted, not recorded one by one.
+    /// Which relay this is, by the uid that the kernel names or the key that TLS has checked. Asked for each call: who was
+    /// known when the connection was made need not be any more.
     ///
     /// # Errors
     /// [`Refused`] with `relay_unknown`.
-    pub fn recognise(&self, uid: Option<u32>) -> Result<Peer, Refused> {
-        match self.relays.iter().find(|relay| uid == Some(relay.uid)) {
-            Some(relay) => Ok(Peer {
-                relay: Arc::clone(relay),
-            }),
-            None => {
-                let error = Error::Stranger(uid);
-                if let Err(cause) = self.records.stranger(error.code(), &error.to_string(), (self.clock)()) {
-                    error!(%cause, "failed to count a stranger");
-                }
-                Err(Refused::of(&error))
-            }
+    pub fn recognise(&self, caller: Option<Caller>) -> Result<Peer, Refused> {
+        match caller.as_ref().and_then(|caller| self.roster.find(caller)) {
+            Some(relay) => Ok(Peer { relay }),
+            None => Err(self.turn_away(&Error::Stranger(caller))),
         }
+    }
+
+    /// Whether a relay is known by it. Nobody is counted.
+    #[must_use]
+    pub fn knows(&self, caller: &Caller) -> bool {
+        self.roster.find(caller).is_some()
+    }
+
+    /// Refuses somebody who proved nothing: counted, not recorded one by one.
+    pub fn turn_away(&self, error: &Error) -> Refused {
+        if let Err(cause) = self.records.stranger(error.code(), &error.to_string(), (self.clock)()) {
+            error!(%cause, "failed to count a stranger");
+        }
+        Refused::of(error)
     }
 
     /// Who the CA is, and what it thinks of the caller.

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -38,6 +38,8 @@ pub const DEFAULT_PATH: &str = "/etc/writ/ca.toml";
 pub struct Config {
     /// Unix socket that relays connect to.
     pub socket: PathBuf,
+    /// Where relays on other machines connect, if any do.
+    pub tls_listen: Option<SocketAddr>,
     /// Folder of the private keys, 0700.
     pub key_dir: PathBuf,
     /// Folder of everything else that is ours to write.
@@ -58,13 +60,13 @@ pub struct Config {
     pub relays: Vec<Relay>,
 }
 
-/// One relay: who it is on the socket, and what it may ask for.
+/// One relay: how it is recognised, and what it may ask for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Relay {
     /// Its name in grants and records.
     pub name: RelayName,
-    /// The uid of its process, which the kernel tells us. Never 0.
-    pub uid: u32,
+    /// How it is recognised.
+    pub known_by: KnownBy,
     /// Whom it may speak for. Never empty.
     pub persons: BTreeSet<PersonName>,
     /// What it may reach.
@@ -107,6 +109,15 @@ impl FromStr for LabelKey {
             "\"{shown}\" is no key of a label: 1 to 63 of A-Z a-z 0-9 . _ - /, beginning with a letter or digit"
         ))
     }
+}
+
+/// How a relay is recognised: one way, so that one fact says who it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KnownBy {
+    /// On the unix socket, by the uid of its process, which the kernel tells us. Never 0.
+    Uid(u32),
+    /// On the port, by a key in this file, which is read again when it changes.
+    Keys(PathBuf),
 }
 
 /// Which targets a relay may reach.
@@ -187,6 +198,7 @@ impl Config {
             .map_err(|e: toml::de::Error| vec![format!("not TOML: {}", e.message())])?;
         let mut top = Section::new("", table);
         let socket = top.path("socket");
+        let tls_listen = top.address("tls_listen");
         let key_dir = top.path("key_dir");
         let state_dir = top.path("state_dir");
         let log_dir = top.path("log_dir");
@@ -201,6 +213,12 @@ impl Config {
         );
         let labels = top.labels();
         let relays = top.relays();
+        if tls_listen.is_none() && relays.iter().any(|relay| matches!(relay.known_by, KnownBy::Keys(_))) {
+            top.fault(
+                "tls_listen",
+                "a relay has tls_keys, and there is nowhere for it to connect",
+            );
+        }
         let faults = top.finish();
         match (
             socket,
@@ -223,6 +241,7 @@ impl Config {
                 Some(task_lifetime_s),
             ) if faults.is_empty() => Ok(Self {
                 socket,
+                tls_listen,
                 key_dir,
                 state_dir,
                 log_dir,
@@ -297,6 +316,17 @@ impl Section {
         None
     }
 
+    /// An address and a port that may be left out.
+    fn address(&mut self, key: &str) -> Option<SocketAddr> {
+        let value = self.table.remove(key)?;
+        let address = value.as_str().and_then(|text| text.parse().ok());
+        let address = address.filter(|address: &SocketAddr| address.port() != 0);
+        if address.is_none() {
+            self.fault(key, "an address and a port are wanted, such as 192.0.2.1:7443");
+        }
+        address
+    }
+
     fn number(&mut self, key: &str, unit: &str, default: u64, within: RangeInclusive<u64>) -> Option<u64> {
         let Some(value) = self.table.remove(key) else {
             return Some(default);
@@ -365,8 +395,10 @@ impl Section {
                 if relays.iter().any(|other| other.name == relay.name) {
                     section.fault("name", format_args!("{} is there twice", relay.name));
                 }
-                if let Some(other) = uids.insert(relay.uid, relay.name.clone()) {
-                    section.fault("uid", format_args!("{} is already the uid of {other}", relay.uid));
+                if let KnownBy::Uid(uid) = relay.known_by
+                    && let Some(other) = uids.insert(uid, relay.name.clone())
+                {
+                    section.fault("uid", format_args!("{uid} is already the uid of {other}"));
                 }
                 relays.push(relay);
             }
@@ -383,13 +415,7 @@ impl Section {
                 None
             }
         });
-        let uid = match self.take("uid") {
-            Some(Value::Integer(n)) if n > 0 => u32::try_from(n).ok().filter(|uid| *uid != u32::MAX),
-            _ => None,
-        };
-        if uid.is_none() {
-            self.fault("uid", "the number of an account other than root is wanted");
-        }
+        let known_by = self.known_by();
         let persons = self.list::<PersonName>("persons").into_iter().collect();
         let targets = self.targets();
         let source_addresses = self.list::<Cidr>("source_addresses");
@@ -399,7 +425,7 @@ impl Section {
         let refusals_per_minute = rate("refusals_per_minute", "refusals", REFUSALS_PER_MINUTE);
         Some(Relay {
             name: name?,
-            uid: uid?,
+            known_by: known_by?,
             persons,
             targets,
             source_addresses,
@@ -407,6 +433,31 @@ impl Section {
             person_calls_per_minute: person_calls_per_minute?,
             refusals_per_minute: refusals_per_minute?,
         })
+    }
+
+    fn known_by(&mut self) -> Option<KnownBy> {
+        match (self.table.contains_key("uid"), self.table.contains_key("tls_keys")) {
+            (true, true) => {
+                self.table.remove("uid");
+                self.table.remove("tls_keys");
+                self.fault("uid", "one of uid and tls_keys is wanted, not both");
+                None
+            }
+            (false, true) => self.path("tls_keys").map(KnownBy::Keys),
+            (_, false) => {
+                let uid = match self.take("uid") {
+                    Some(Value::Integer(n)) if n > 0 => u32::try_from(n).ok().filter(|uid| *uid != u32::MAX),
+                    _ => None,
+                };
+                if uid.is_none() {
+                    self.fault(
+                        "uid",
+                        "the number of an account other than root is wanted, or else tls_keys",
+                    );
+                }
+                uid.map(KnownBy::Uid)
+            }
+        }
     }
 
     fn targets(&mut self) -> Targets {
@@ -498,6 +549,47 @@ mod tests {
     #[test]
     fn the_shipped_example_is_read() {
         Config::parse(include_str!("../../deploy/ca/ca.toml")).unwrap();
+    }
+
+    #[test]
+    fn a_relay_elsewhere_is_known_by_its_keys_and_the_example_shows_how() {
+        let shipped = include_str!("../../deploy/ca/ca.toml");
+        let far = shipped
+            .replace("# tls_listen", "tls_listen")
+            .replace("uid = 64110", "#")
+            .replace("# tls_keys", "tls_keys");
+        let config = Config::parse(&far).unwrap();
+        assert_eq!(config.tls_listen, Some("192.0.2.1:7443".parse().unwrap()));
+        assert_eq!(config.relays[0].known_by, KnownBy::Keys("/etc/writ/relay-1.pub".into()));
+
+        let refused = |from: &str, to: &str| faults(&far.replace(from, to));
+        for (from, to, fault) in [
+            ("tls_listen = ", "# ", "tls_listen: a relay has tls_keys"),
+            (
+                "192.0.2.1:7443",
+                "ca.example:7443",
+                "tls_listen: an address and a port are wanted",
+            ),
+            (
+                "192.0.2.1:7443",
+                "192.0.2.1:0",
+                "tls_listen: an address and a port are wanted",
+            ),
+            (
+                "\ntls_keys",
+                "\nuid = 7\ntls_keys",
+                "relay[0].uid: one of uid and tls_keys is wanted",
+            ),
+            (
+                "tls_keys = \"/etc",
+                "tls_keys = \"etc",
+                "relay[0].tls_keys: an absolute path is wanted",
+            ),
+            ("tls_keys = ", "# ", "relay[0].uid: missing"),
+        ] {
+            let found = refused(from, to);
+            assert!(found.contains(fault), "{fault} not in:\n{found}");
+        }
     }
 
     #[test]

@@ -2,7 +2,10 @@
 //!
 //! Two faces: the Code and this text go to the relay; the chain of causes goes to the operator's log and the record.
 
+use std::net::IpAddr;
+
 use catalogue::ArgFault;
+use grpc::tls::HandshakeError;
 use wire::ids::{ActionName, PersonName, TargetName, TaskId};
 use wire::{Code, strict};
 
@@ -10,6 +13,7 @@ use crate::certificate::LayoutError;
 use crate::inventory::ShelfError;
 use crate::policy::PolicyError;
 use crate::random::NoRandomness;
+use crate::roster::Caller;
 use crate::signer::SignError;
 
 /// A call that got no certificate. Each text can follow "failed to".
@@ -100,9 +104,18 @@ pub enum Error {
     PolicyError(#[from] PolicyError),
 
     // The peer.
-    /// The uid at the other end is no relay's.
-    #[error("recognise the relay: uid {} is not in the CA's configuration", .0.map_or("unknown".to_owned(), |uid| uid.to_string()))]
-    Stranger(Option<u32>),
+    /// Nobody is known by the account or the key at the other end.
+    #[error("recognise the relay: {} is not in the CA's configuration", .0.as_ref().map_or("whoever calls".to_owned(), Caller::to_string))]
+    Stranger(Option<Caller>),
+    /// Somebody on the network who did not come as far as a call.
+    #[error("let {0} in: failed to {why}", why = chain(.1))]
+    Handshake(IpAddr, HandshakeError),
+    /// The same, when others came.
+    #[error("let {0} in: too many others came before it was done")]
+    GaveWay(IpAddr),
+    /// A relay's key has connections enough.
+    #[error("keep another connection of {0}: it has {1}")]
+    Connections(Caller, usize),
 
     /// The request is somebody else's than the task.
     #[error("match the requester with the task's")]
@@ -156,14 +169,14 @@ impl Error {
             Self::UnknownTask(_) => Code::UnknownTask,
             Self::TaskEnded(_) => Code::TaskEnded,
             Self::Quota { .. } => Code::RateLimited,
-            Self::Capacity(_) => Code::Capacity,
+            Self::Capacity(_) | Self::Connections(..) => Code::Capacity,
             Self::PersonNotOfThisRelay(_) => Code::PersonNotOfThisRelay,
             Self::TargetNotOfThisRelay(_) => Code::TargetNotOfThisRelay,
             Self::TaskMismatch(_) => Code::TaskMismatch,
             Self::KeyMismatch => Code::KeyMismatch,
             Self::PolicyDenied { .. } => Code::PolicyDenied,
             Self::PolicyError(_) => Code::PolicyError,
-            Self::Stranger(_) => Code::RelayUnknown,
+            Self::Stranger(_) | Self::Handshake(..) | Self::GaveWay(_) => Code::RelayUnknown,
             Self::RequesterMismatch => Code::RequesterMismatch,
             Self::WrongTarget(_) => Code::WrongTarget,
             Self::ExpiresTooFar(_) => Code::ExpiresTooFar,

@@ -1,4 +1,4 @@
-//! `writ-ca init`: makes the two keys, once. Never overwrites one.
+//! `writ-ca init`: makes the three keys, once. Never overwrites one.
 
 use std::fmt::Write as _;
 use std::io;
@@ -9,11 +9,11 @@ use nix::unistd::geteuid;
 use crate::config::Config;
 use crate::error::told;
 use crate::random;
-use crate::signer::{self, Created, HOST_CA, Signer, TASK_CA};
+use crate::signer::{self, Created, HOST_CA, Signer, TASK_CA, TLS};
 use crate::start::open_records;
 
-/// Makes what is missing of the key folder and the keys, and returns the public lines, `ssh-ed25519 AAAA… task_ca` and
-/// `… host_ca`. The log is opened first: keys that nothing tells of are not made.
+/// Makes what is missing of the key folder and the keys, and returns the public lines, `ssh-ed25519 AAAA… task_ca`,
+/// `… host_ca` and `… tls`. The log is opened first: keys that nothing tells of are not made.
 ///
 /// # Errors
 /// Every fault of what is there already, or what the file system says.
@@ -27,7 +27,7 @@ pub fn run(config: &Config) -> Result<String, Vec<String>> {
     };
     signer::create_dir(&config.key_dir).map_err(|e| at("make the folder of keys", e))?;
     let mut lines = String::new();
-    for name in [TASK_CA, HOST_CA] {
+    for name in [TASK_CA, HOST_CA, TLS] {
         let seed = random::secret().map_err(|error| vec![told(&error)])?;
         let created = signer::create(&config.key_dir, name, &seed).map_err(|e| at("make a key", e))?;
         let signer = Signer::load(&config.key_dir, name, geteuid().as_raw())?;

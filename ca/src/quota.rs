@@ -93,7 +93,7 @@ mod tests {
     fn relay(name: &str, calls_per_minute: u64, person_calls_per_minute: u64) -> Relay {
         Relay {
             name: name.parse().unwrap(),
-            uid: 1,
+            known_by: crate::config::KnownBy::Uid(1),
             persons: ["alice".parse().unwrap(), "bob".parse().unwrap()].into(),
             targets: Targets::All,
             source_addresses: Vec::new(),

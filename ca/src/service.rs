@@ -1,4 +1,5 @@
-//! The door: gRPC over a unix socket. Who is at the other end is asked of the kernel, before a message is read.
+//! The door: gRPC, over a unix socket and over TLS. Who is at the other end is known before a message is read: by the kernel,
+//! or by a key.
 //!
 //! The only file that knows tonic. It decides nothing: it knocks at the authority and carries the answer back.
 
@@ -11,15 +12,16 @@ use std::time::Duration;
 use grpc::v1;
 use grpc::v1::ca_server::{Ca, CaServer};
 use tokio::net::UnixListener;
+use tokio::sync::watch;
 use tokio::task::spawn_blocking;
-use tokio_stream::wrappers::UnixListenerStream;
+use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
 use tonic::body::Body;
 use tonic::codegen::{Body as HttpBody, BoxFuture, Bytes, Service, StdError, http};
 use tonic::metadata::MetadataValue;
 use tonic::server::NamedService;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
-use tonic::transport::server::UdsConnectInfo;
+use tonic::transport::server::{Connected, UdsConnectInfo};
 use tonic::{Request, Response, Status};
 use wire::code::Fault;
 use wire::{Code, limits};
@@ -28,6 +30,8 @@ use crate::authority::{Authority, Peer};
 use crate::call::{Refused, Sketch};
 use crate::convert;
 use crate::error::Error;
+use crate::port::{Guest, Port};
+use crate::roster::Caller;
 
 /// Longest message that is read, in bytes: room for a whole payload and a key beside it.
 const MESSAGE_BYTES: usize = limits::PAYLOAD + 4 * 1024;
@@ -37,6 +41,10 @@ const CALLS: usize = 64;
 
 /// How long calls that are being answered may take after the end was asked for.
 const DRAIN: Duration = Duration::from_secs(15);
+
+/// How often a connection over the network has to show that it is still there, and how long it may take: a relay that is
+/// gone without a word keeps no place.
+const ALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
 
 struct Door {
     authority: Arc<Authority>,
@@ -49,7 +57,8 @@ struct Door {
 pub async fn serve(
     authority: Arc<Authority>,
     listener: UnixListener,
-    stop: impl Future<Output = ()> + Send + 'static,
+    port: Option<Port>,
+    stop: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let guard = Arc::clone(&authority);
     let door = CaServer::new(Door {
@@ -63,25 +72,45 @@ pub async fn serve(
         authority: Arc::clone(&authority),
     };
     let minutes = tokio::spawn(count_strangers(authority));
-    let (asked, told) = tokio::sync::oneshot::channel::<()>();
-    let serving = Server::builder()
+    let (asked, told) = watch::channel(());
+    let asked_to_end = |mut told: watch::Receiver<()>| async move {
+        // Also when the sender is gone: then serving has ended already.
+        let _ = told.changed().await;
+    };
+    // Two servers: what happens at the port holds up nobody at the socket.
+    let at_socket = Server::builder()
         .concurrency_limit_per_connection(CALLS)
-        .add_service(door)
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), async move {
-            stop.await;
-            let _ = asked.send(());
-        });
+        .add_service(door.clone())
+        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), asked_to_end(told.clone()));
+    let at_port = async {
+        let Some(port) = port else { return Ok(()) };
+        Server::builder()
+            .concurrency_limit_per_connection(CALLS)
+            .http2_keepalive_interval(Some(ALIVE.0))
+            .http2_keepalive_timeout(Some(ALIVE.1))
+            .add_service(door)
+            .serve_with_incoming_shutdown(ReceiverStream::new(port.guests()), asked_to_end(told))
+            .await
+    };
     let drained = async move {
-        // Also when the sender is gone: then serving has ended by itself.
-        let _ = told.await;
+        stop.await;
+        let _ = asked.send(());
         tokio::time::sleep(DRAIN).await;
     };
     let served = tokio::select! {
-        served = serving => served.map_err(io::Error::other),
+        served = async { tokio::try_join!(at_socket, at_port) } => served.map(drop).map_err(io::Error::other),
         () = drained => Ok(()),
     };
     minutes.abort();
     served
+}
+
+impl Connected for Guest {
+    type ConnectInfo = Caller;
+
+    fn connect_info(&self) -> Caller {
+        Caller::Key(self.key().clone())
+    }
 }
 
 async fn count_strangers(authority: Arc<Authority>) {
@@ -95,19 +124,19 @@ async fn count_strangers(authority: Arc<Authority>) {
 
 /// Puts the relay's proof beside the request, or refuses it.
 fn recognise(authority: &Authority, mut request: Request<()>) -> Result<Request<()>, Status> {
-    let uid = request.extensions().get::<UdsConnectInfo>().and_then(uid_of);
-    let peer = authority.recognise(uid).map_err(|refused| status(&refused))?;
+    let caller = uid_of(request.extensions().get()).or_else(|| request.extensions().get().cloned());
+    let peer = authority.recognise(caller).map_err(|refused| status(&refused))?;
     request.extensions_mut().insert(peer);
     Ok(request)
 }
 
-fn peer_uid(extensions: &http::Extensions) -> Option<u32> {
-    extensions.get::<UdsConnectInfo>().and_then(uid_of)
+fn caller(extensions: &http::Extensions) -> Option<Caller> {
+    uid_of(extensions.get()).or_else(|| extensions.get().cloned())
 }
 
 /// SO_PEERCRED: who made the connection, as the kernel remembers it.
-fn uid_of(info: &UdsConnectInfo) -> Option<u32> {
-    info.peer_cred.map(|cred| cred.uid())
+fn uid_of(info: Option<&UdsConnectInfo>) -> Option<Caller> {
+    info?.peer_cred.map(|cred| Caller::Uid(cred.uid()))
 }
 
 #[tonic::async_trait]
@@ -207,7 +236,7 @@ where
     }
 
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
-        let uid = peer_uid(request.extensions());
+        let caller = caller(request.extensions());
         let authority = Arc::clone(&self.authority);
         let answer = self.inner.call(request);
         Box::pin(async move {
@@ -215,7 +244,7 @@ where
             let Some(error) = unnamed_refusal(&response) else {
                 return Ok(response.map(Body::new));
             };
-            let refused = spawn_blocking(move || match authority.recognise(uid) {
+            let refused = spawn_blocking(move || match authority.recognise(caller) {
                 Ok(peer) => authority.refuse(&peer, Sketch::default(), error),
                 Err(refused) => refused,
             });

@@ -18,6 +18,8 @@ use crate::certificate::Unsigned;
 pub const TASK_CA: &str = "task_ca";
 /// Signs targets' host certificates.
 pub const HOST_CA: &str = "host_ca";
+/// Signs no certificate of a user or host: relays on other machines know the CA by it.
+pub const TLS: &str = "tls";
 
 /// The largest key file that is read, in bytes. An ed25519 key without a comment has about 400.
 const MAX_BYTES: u64 = 16 * 1024;

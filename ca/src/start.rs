@@ -12,21 +12,24 @@ use std::time::Duration;
 
 use audit::Event;
 use catalogue::Catalogue;
+use grpc::keys::Own;
 use nix::unistd::{AccessFlags, access, geteuid, gethostname, getuid};
 use tokio::net::UnixListener;
 use tokio::task::spawn_blocking;
 use tokio::time::MissedTickBehavior;
 
 use crate::authority::{self, Authority, Clock, Parts};
-use crate::config::{Config, Targets};
+use crate::config::{Config, KnownBy, Targets};
 use crate::error::{Error, told};
 use crate::history;
 use crate::inventory::Shelf;
 use crate::issued::{Issued, LOOK_BACK_S};
 use crate::policy::{self, Policy, World};
 use crate::policy_file::read_trusted;
+use crate::port::{Port, PortError};
 use crate::record::Records;
-use crate::signer::{HOST_CA, Signer, TASK_CA};
+use crate::roster::Roster;
+use crate::signer::{HOST_CA, Signer, TASK_CA, TLS};
 use crate::{service, socket};
 
 /// The largest configuration that is read, in bytes.
@@ -85,7 +88,11 @@ pub fn load(config: Config, clock: Clock) -> Result<Loaded, Vec<String>> {
     check_dir("state_dir", &config.state_dir, own_uid, "0700", &mut faults);
     check_dir("log_dir", &config.log_dir, own_uid, "2750", &mut faults);
     check_socket_dir(&config.socket, &mut faults);
-    for relay in config.relays.iter().filter(|relay| relay.uid == own_uid) {
+    for relay in config
+        .relays
+        .iter()
+        .filter(|relay| relay.known_by == KnownBy::Uid(own_uid))
+    {
         notices.push(format!(
             "{} has the CA's own uid: the boundary between them is missing",
             relay.name
@@ -101,6 +108,26 @@ pub fn load(config: Config, clock: Clock) -> Result<Loaded, Vec<String>> {
         faults.push(format!(
             "failed to use key_dir {dir}: task_ca and host_ca are one key, and a host could log in; {next}"
         ));
+    }
+    let (unknown, nobody) = Roster::new(&config.relays).look();
+    faults.extend(unknown);
+    notices.extend(nobody);
+    if config.tls_listen.is_some() {
+        match Own::at(&config.key_dir.join(TLS)).current() {
+            Ok(tls)
+                if [&task_ca, &host_ca]
+                    .iter()
+                    .any(|ca| ca.as_ref().is_some_and(|ca| ca.public() == tls.public())) =>
+            {
+                let dir = config.key_dir.display();
+                let next = "move tls away, run writ-ca init, and give relays the new tls.pub";
+                faults.push(format!(
+                    "failed to use key_dir {dir}: tls is a key that signs certificates; {next}"
+                ));
+            }
+            Ok(_) => {}
+            Err(fault) => faults.push(format!("{fault}; writ-ca init makes it")),
+        }
     }
     let catalogue = keep(load_catalogue(&config.catalogue_dir), &mut faults);
     let mut shelf = Shelf::new(&config.inventory);
@@ -193,6 +220,9 @@ pub enum ServeError {
     /// The socket could not be opened.
     #[error("listen at {} (socket)", .0.display())]
     Listen(PathBuf, #[source] io::Error),
+    /// The port could not be opened.
+    #[error(transparent)]
+    Port(#[from] PortError),
     /// The record of a start or a stop could not be written.
     #[error("record in {} (log_dir) that the CA {}", .0.display(), .1)]
     Record(PathBuf, &'static str, #[source] Error),
@@ -201,25 +231,25 @@ pub enum ServeError {
     Serve(PathBuf, #[source] io::Error),
 }
 
-/// Serves on the configured socket until `stop` is done. Start and stop are recorded.
+/// Serves on the configured socket, and port, until `stop` is done. Start and stop are recorded.
 ///
 /// # Errors
-/// When the socket or the log fails.
-pub async fn serve(
-    authority: Authority,
-    config: &Config,
-    stop: impl Future<Output = ()> + Send + 'static,
-) -> Result<(), ServeError> {
+/// When the socket, the port or the log fails.
+pub async fn serve(authority: Authority, config: &Config, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
     let authority = Arc::new(authority);
     let (path, log) = (&config.socket, &config.log_dir);
     let listener = socket::listen(path)
         .and_then(UnixListener::from_std)
         .map_err(|cause| ServeError::Listen(path.clone(), cause))?;
+    let port = match config.tls_listen {
+        Some(address) => Some(Port::open(address, &config.key_dir, &authority).await?),
+        None => None,
+    };
     authority
         .record_own(Event::Start)
         .map_err(|cause| ServeError::Record(log.clone(), "starts", cause))?;
     let watching = tokio::spawn(watch_policy(Arc::clone(&authority)));
-    let served = service::serve(Arc::clone(&authority), listener, stop).await;
+    let served = service::serve(Arc::clone(&authority), listener, port, stop).await;
     watching.abort();
     // A name that nobody answers to; the next start would replace it.
     let _ = fs::remove_file(path);

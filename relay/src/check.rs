@@ -7,14 +7,16 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use catalogue::{Catalogue, Inventory};
+use grpc::keys::{self, Own, Peer};
 use nix::unistd::{AccessFlags, access};
 
-use crate::config::{Config, Fault, own_folder_fault};
+use crate::config::{CaAddress, Config, Fault, own_folder_fault};
 use crate::error::chain;
 use crate::inventory;
 use crate::issuer::Issuer;
 use crate::records::Records;
 use crate::rules::{Known, Rules};
+use crate::seats;
 use crate::store::{self, Unusable};
 
 /// Everything that the configuration names, loaded and without a fault.
@@ -47,6 +49,11 @@ pub fn load(path: &Path) -> Result<Loaded, Vec<Fault>> {
         .collect();
     faults.extend(own_folder_fault("log_dir", &config.log_dir, 0o2750));
     faults.extend(config.socket.parent().and_then(socket_folder_fault));
+    if faults.is_empty() {
+        // In a folder that is ours alone, or not at all.
+        faults.extend(own_key(&config).and_then(Result::err));
+    }
+    faults.extend(ca_keys_fault(&config));
     let inventory = inventory::load(&config.inventory)
         .map_err(|found| faults.extend(found))
         .ok();
@@ -94,7 +101,7 @@ pub async fn whole(path: &Path) -> Result<Loaded, Vec<Fault>> {
     if let Err(unusable) = store::check(&config.store()) {
         faults.push(Fault::new(format!("state_dir: failed to {unusable}")));
     }
-    let issuer = Issuer::new(&config.ca_socket);
+    let issuer = Issuer::of(config);
     match issuer.describe().await {
         Ok(ca) if ca.relay != config.name.as_str() => {
             faults.push(Fault::new(
@@ -103,12 +110,48 @@ pub async fn whole(path: &Path) -> Result<Loaded, Vec<Fault>> {
         }
         Ok(_) => {}
         Err(error) => {
-            let (why, at) = (chain(&error), config.ca_socket.display());
-            let next = "start writ-ca, and let writ-relay be in the group of its socket and in ca.toml";
+            let (why, at) = (chain(&error), &config.ca);
+            let next = match own_key(config) {
+                Some(Ok(key)) => format!("start writ-ca, and let this be the key of {} there: {key}", config.name),
+                _ => "start writ-ca, and let writ-relay be in the group of its socket and in ca.toml".to_owned(),
+            };
             faults.push(Fault::new(format!("ca: failed to {why}, at {at}; {next}")));
         }
     }
     if faults.is_empty() { Ok(loaded) } else { Err(faults) }
+}
+
+/// The public key that the CA knows this relay by, where it is on another machine: made when it is missing, so that it never
+/// leaves this one.
+///
+/// # Errors
+/// The fault that keeps it from being used.
+pub fn own_key(config: &Config) -> Option<Result<String, Fault>> {
+    let CaAddress::Tls { .. } = config.ca else { return None };
+    let path = config.tls_key();
+    let failed =
+        |why: &dyn std::fmt::Display| Fault::new(format!("state_dir: failed to make {}: {why}", path.display()));
+    let made = seats::new_key()
+        .map_err(|error| failed(&error))
+        .and_then(|key| keys::create(&path, &key).map_err(|error| failed(&error)));
+    Some(made.and_then(|_| match Own::at(&path).current() {
+        Ok(key) => Ok(key.public().to_openssh()),
+        Err(fault) => Err(Fault::new(format!("state_dir: {fault}"))),
+    }))
+}
+
+fn ca_keys_fault(config: &Config) -> Option<Fault> {
+    let CaAddress::Tls { keys, .. } = &config.ca else {
+        return None;
+    };
+    match Peer::at(keys).current() {
+        Ok(found) if found.is_empty() => Some(Fault::new(format!(
+            "ca_keys: failed to find a key in {}; `writ-ca init` prints it, the one with the name tls",
+            keys.display()
+        ))),
+        Ok(_) => None,
+        Err(fault) => Some(Fault::new(format!("ca_keys: {fault}"))),
+    }
 }
 
 /// What is wrong with the store that another start would find again.
@@ -131,7 +174,7 @@ pub async fn boundary_missing(config: &Config) -> Vec<String> {
             "a person's uid is the relay's own ({own}): such clients can read the relay's keys"
         ));
     }
-    if Issuer::new(&config.ca_socket).uid().await == Some(own) {
+    if Issuer::of(config).uid().await == Some(own) {
         missing.push(format!(
             "the CA runs under the relay's uid ({own}): the relay can sign for itself"
         ));

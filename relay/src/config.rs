@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::net::Ipv6Addr;
 use std::num::NonZeroU32;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -38,8 +39,8 @@ pub struct Config {
     pub name: RelayName,
     /// The unix socket that clients connect to.
     pub socket: PathBuf,
-    /// The CA's unix socket.
-    pub ca_socket: PathBuf,
+    /// Where the CA is.
+    pub ca: CaAddress,
     /// The folder of the relay's own log.
     pub log_dir: PathBuf,
     /// The folder of the relay's state, mode 0700.
@@ -62,6 +63,29 @@ pub struct Config {
     pub deny: Vec<Rule>,
     /// SHA-256 of the file's bytes.
     pub digest: Digest,
+}
+
+/// Where the CA is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CaAddress {
+    /// On this machine.
+    Socket(PathBuf),
+    /// On another.
+    Tls {
+        /// `host:port`.
+        address: String,
+        /// The file of its public keys, which is read again when it changes.
+        keys: PathBuf,
+    },
+}
+
+impl std::fmt::Display for CaAddress {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Socket(path) => write!(out, "{}", path.display()),
+            Self::Tls { address, .. } => write!(out, "{address}"),
+        }
+    }
 }
 
 /// Something wrong, in words that name the key and never its value.
@@ -102,7 +126,7 @@ impl Config {
         let mut fields = Fields::of(table, "");
         let name = fields.parsed::<RelayName>("name");
         let socket = fields.path("socket");
-        let ca_socket = fields.text("ca").and_then(|text| fields.unix_socket("ca", &text));
+        let ca = ca(&mut fields);
         let log_dir = fields.path("log_dir");
         let state_dir = fields.path("state_dir");
         let inventory = fields.path("inventory");
@@ -124,11 +148,11 @@ impl Config {
         let mode = rules::mode(&mut fields);
         let deny = rules::rules(&mut fields);
         let faults = fields.finish();
-        match (name, socket, ca_socket, log_dir, state_dir, inventory, catalogue_dir) {
+        match (name, socket, ca, log_dir, state_dir, inventory, catalogue_dir) {
             (
                 Some(name),
                 Some(socket),
-                Some(ca_socket),
+                Some(ca),
                 Some(log_dir),
                 Some(state_dir),
                 Some(inventory),
@@ -136,7 +160,7 @@ impl Config {
             ) if faults.is_empty() => Ok(Self {
                 name,
                 socket,
-                ca_socket,
+                ca,
                 log_dir,
                 state_dir,
                 inventory,
@@ -157,6 +181,12 @@ impl Config {
     #[must_use]
     pub fn store(&self) -> PathBuf {
         self.state_dir.join("store.sqlite")
+    }
+
+    /// The key that the CA knows the relay by, where it is on another machine.
+    #[must_use]
+    pub fn tls_key(&self) -> PathBuf {
+        self.state_dir.join("tls")
     }
 
     /// The lock of the relay's log: beside the state, where no reader of logs can hold it.
@@ -225,6 +255,33 @@ pub fn read_trusted(key: &str, path: &Path, max: u64) -> Result<Vec<u8>, Fault> 
     }
 }
 
+/// `ca`, and `ca_keys` where it is on another machine.
+fn ca(fields: &mut Fields) -> Option<CaAddress> {
+    let text = fields.text("ca")?;
+    if let Some(address) = text.strip_prefix("tls:") {
+        let keys = fields.path("ca_keys");
+        let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
+        let is_plain = |host: &str| host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b));
+        let is_host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+            Some(inside) => inside.parse::<Ipv6Addr>().is_ok(),
+            None => !host.is_empty() && is_plain(host),
+        };
+        if is_host && port.parse::<u16>().is_ok_and(|port| port > 0) {
+            let address = address.to_owned();
+            return keys.map(|keys| CaAddress::Tls { address, keys });
+        }
+    } else if let Some(path) = text.strip_prefix("unix:").map(Path::new)
+        && path.is_absolute()
+    {
+        return Some(CaAddress::Socket(path.to_owned()));
+    }
+    fields.fault(
+        "ca",
+        "must be unix: and an absolute path, or tls: and a host and a port",
+    );
+    None
+}
+
 fn persons(fields: &mut Fields) -> Vec<(u32, PersonName)> {
     let mut persons = Vec::new();
     let mut uids = BTreeSet::new();
@@ -277,7 +334,7 @@ mod tests {
         let config = Config::parse(EXAMPLE.as_bytes()).unwrap();
         assert_eq!(config.name.as_str(), "relay-1");
         assert_eq!(config.socket, Path::new(DEFAULT_SOCKET));
-        assert_eq!(config.ca_socket, Path::new("/run/writ-ca/ca.sock"));
+        assert_eq!(config.ca, CaAddress::Socket("/run/writ-ca/ca.sock".into()));
         assert_eq!(config.persons.len(), 1);
         assert_eq!((config.bounds.channels, config.connections), (8, 512));
         assert_eq!(config.bounds.connection_idle, Duration::from_secs(300));
@@ -313,6 +370,47 @@ mod tests {
         }
         assert_eq!(said.len(), 6, "{said:?}");
         assert_eq!(parse("limits = 3").unwrap_err().len(), 1);
+    }
+
+    #[test]
+    fn a_ca_on_another_machine_is_named_by_its_address_and_the_file_of_its_keys() {
+        let with = |ca: &str, keys: &str| {
+            let ca = format!("ca = \"{ca}\"\n{keys}");
+            Config::parse(EXAMPLE.replace("ca = \"unix:/run/writ-ca/ca.sock\"", &ca).as_bytes())
+        };
+        let keys = "ca_keys = \"/etc/writ/ca_tls.pub\"";
+        for address in ["ca.example:7443", "192.0.2.1:7443", "[2001:db8::1]:7443", "localhost:1"] {
+            let found = with(&format!("tls:{address}"), keys).unwrap().ca;
+            let wanted = CaAddress::Tls {
+                address: address.to_owned(),
+                keys: "/etc/writ/ca_tls.pub".into(),
+            };
+            assert_eq!(found, wanted);
+        }
+        for (ca, keys, fault) in [
+            ("tls:ca.example:7443", "", "ca_keys: is missing"),
+            (
+                "tls:ca.example:7443",
+                "ca_keys = \"ca.pub\"",
+                "ca_keys: must be an absolute path",
+            ),
+            // A unix socket shows who listens by its folder: keys beside it would be believed to be checked.
+            ("unix:/run/writ-ca/ca.sock", keys, "ca_keys: is unknown"),
+            ("tls:ca.example", keys, "ca: must be"),
+            ("tls::7443", keys, "ca: must be"),
+            ("tls:ca.example:0", keys, "ca: must be"),
+            ("tls:ca.example:70000", keys, "ca: must be"),
+            ("tls:user@ca.example:7443", keys, "ca: must be"),
+            ("tls:[ca.example]:7443", keys, "ca: must be"),
+            ("https://ca.example:7443", "", "ca: must be"),
+        ] {
+            let faults = with(ca, keys).unwrap_err();
+            assert!(
+                faults.iter().any(|found| found.to_string().starts_with(fault)),
+                "{ca}: {faults:?}"
+            );
+            assert_eq!(faults.len(), 1, "{ca}: {faults:?}");
+        }
     }
 
     #[test]

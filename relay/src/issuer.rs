@@ -1,9 +1,10 @@
-//! The CA, asked over its unix socket: the only gRPC client.
+//! The CA, asked over its unix socket or over TLS: the only gRPC client.
 //!
 //! Whatever comes back is turned into checked values here and goes no further as a wire type. The CA decides; nothing
 //! here judges its policy. A certificate that is not what was asked for is a fault of the CA's and is not used.
 
 use std::collections::BTreeSet;
+use std::error::Error as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,6 +20,12 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
 use wire::ids::{ActionName, Reason, TargetName, TaskId};
 use wire::{Code, Kind, Requester};
+
+use self::far::Far;
+use crate::config::{CaAddress, Config};
+use crate::error::chain;
+
+mod far;
 
 /// Longest wait for an answer of the CA, its durable record included.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -83,14 +90,28 @@ pub struct Description {
 }
 
 /// The CA's client. Cheap to clone; connects when first used, and again when the connection is lost.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Issuer {
-    client: CaClient<Channel>,
-    socket: PathBuf,
+    way: Way,
     closed: Arc<AtomicBool>,
 }
 
+#[derive(Clone)]
+enum Way {
+    Near { client: CaClient<Channel>, socket: PathBuf },
+    Far(Arc<Far>),
+}
+
 impl Issuer {
+    /// A client of the CA that a configuration names. Nothing is sent yet; must be called inside a runtime.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        match &config.ca {
+            CaAddress::Socket(socket) => Self::new(socket),
+            CaAddress::Tls { address, keys } => Self::far(address, &config.tls_key(), keys),
+        }
+    }
+
     /// A client of the CA at this socket. Nothing is sent yet; must be called inside a runtime.
     #[must_use]
     pub fn new(socket: &Path) -> Self {
@@ -99,16 +120,30 @@ impl Issuer {
             let path = path.clone();
             async move { UnixStream::connect(path).await.map(TokioIo::new) }
         });
-        // The URI is never resolved: the connector knows the socket.
-        let channel = Endpoint::from_static("http://ca.writ.internal")
-            .connect_timeout(PATIENCE)
-            .timeout(PATIENCE)
-            .connect_with_connector_lazy(connector);
-        let client = CaClient::new(channel).max_decoding_message_size(ANSWER_BYTES);
-        Self {
-            client,
+        Self::by(Way::Near {
+            client: client(endpoint().connect_with_connector_lazy(connector)),
             socket: socket.to_owned(),
+        })
+    }
+
+    /// A client of the CA at this `host:port`, which has one of the keys in the file `ca`; we have the key in the file
+    /// `own`. Nothing is sent yet.
+    #[must_use]
+    pub fn far(address: &str, own: &Path, ca: &Path) -> Self {
+        Self::by(Way::Far(Arc::new(Far::new(address, own, ca))))
+    }
+
+    fn by(way: Way) -> Self {
+        Self {
+            way,
             closed: Arc::default(),
+        }
+    }
+
+    fn client(&self) -> Result<CaClient<Channel>, Error> {
+        match &self.way {
+            Way::Near { client, .. } => Ok(client.clone()),
+            Way::Far(far) => far.client(),
         }
     }
 
@@ -122,7 +157,7 @@ impl Issuer {
         if self.closed.load(Ordering::SeqCst) {
             return Err(Error::Stopping);
         }
-        Ok(self.client.clone())
+        self.client()
     }
 
     /// The first certificate of a task on one target.
@@ -193,7 +228,7 @@ impl Issuer {
     /// # Errors
     /// Any [`Error`].
     pub async fn describe(&self) -> Result<Description, Error> {
-        let answer = patiently(self.client.clone().describe(DescribeRequest {})).await?;
+        let answer = patiently(self.client()?.describe(DescribeRequest {})).await?;
         Ok(Description {
             build: answer.build,
             relay: answer.relay,
@@ -201,11 +236,25 @@ impl Issuer {
         })
     }
 
-    /// The uid that the CA runs as, from the kernel; `None` when nobody listens.
+    /// The uid that the CA runs as, from the kernel; `None` when nobody listens, or on another machine.
     pub async fn uid(&self) -> Option<u32> {
-        let stream = UnixStream::connect(&self.socket).await.ok()?;
+        let Way::Near { socket, .. } = &self.way else {
+            return None;
+        };
+        let stream = UnixStream::connect(socket).await.ok()?;
         stream.peer_cred().ok().map(|peer| peer.uid())
     }
+}
+
+fn endpoint() -> Endpoint {
+    // The URI is never resolved: the connector knows the way.
+    Endpoint::from_static("http://ca.writ.internal")
+        .connect_timeout(PATIENCE)
+        .timeout(PATIENCE)
+}
+
+fn client(channel: Channel) -> CaClient<Channel> {
+    CaClient::new(channel).max_decoding_message_size(ANSWER_BYTES)
 }
 
 async fn patiently<T>(call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>) -> Result<T, Error> {
@@ -226,7 +275,8 @@ fn refusal(status: &tonic::Status) -> Error {
         },
         None => match status.code() {
             tonic::Code::Unavailable | tonic::Code::DeadlineExceeded | tonic::Code::Cancelled => {
-                Error::Unavailable(status.message().to_owned())
+                // The library's own words say nothing of the cause.
+                Error::Unavailable(status.source().map_or_else(|| status.message().to_owned(), chain))
             }
             code => Error::Protocol(format!("{code:?}: {}", status.message())),
         },

@@ -109,6 +109,9 @@ async fn check_config(configured: Configured) -> ExitCode {
             for missing in check::boundary_missing(&loaded.config).await {
                 println!("warning: boundary missing: {missing}");
             }
+            if let Some(Ok(key)) = check::own_key(&loaded.config) {
+                println!("key of this relay: {key}");
+            }
             println!(
                 "{}: no fault: {} targets, {} actions, {} persons, mode {}, {} deny rules, log writable, CA reachable",
                 configured.config.display(),

@@ -112,7 +112,7 @@ fn build(loaded: check::Loaded) -> Result<Arc<Relay>, Error> {
         store: Box::new(Sqlite::open(&config.store()).map_err(unusable)?),
         people: People::new(config.persons.iter().cloned()),
         records: Records::open(&config.log_dir, &config.log_lock(), &config.name)?,
-        issuer: Issuer::new(&config.ca_socket),
+        issuer: Issuer::of(&config),
         seats: Seats::new(config.bounds, config.connections),
         gate: Gate::new(config.limits, gate::clock()),
         turns: Turns::default(),

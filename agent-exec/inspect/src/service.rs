@@ -6,142 +6,182 @@
 use core::ffi::CStr;
 use core::mem::MaybeUninit;
 
-use rustix::fd::AsFd;
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir, openat, statat};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{CWD, Mode, OFlags, RawDir, openat};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::error::{Error, Result};
 use crate::text::Part::{Foreign, Quoted};
-use crate::text::{Part, say, words};
-use crate::{End, Host};
+use crate::text::{Gathered, Out, Part, Words, words};
+use crate::{BLOCK, End, Host, number};
 
 /// Where runit's services are.
-const SERVICES: &str = "/etc/service/";
+const SERVICES: &CStr = c"/etc/service";
 
 /// Longest name.
 const NAME: usize = 64;
 
-/// More than any path that is opened here, in bytes.
-const PATH: usize = 128;
+/// Most services that are listed.
+const MOST: usize = 512;
 
-/// More than a supervisor writes into both of its files, in bytes.
-const STATE: usize = 256;
+/// Bytes of what a folder holds that are looked at together (getdents64(2)).
+const ENTRIES: usize = 4096;
 
-/// Names that are looked up at a time, in bytes of what getdents64(2) says of them.
-const NAMES: usize = 4096;
+/// Bytes of what a supervisor says, which has some forty at most.
+const SAID: usize = 128;
 
 /// What is known of a service.
 #[derive(Debug, PartialEq, Eq)]
 enum State<'a> {
     /// It runs, as this process.
-    Runs(&'a str),
+    Runs(u64),
     /// It does not, or is about to change: what its supervisor says.
     Not(Part<'a>),
+    /// Nobody can say.
+    Unknown(Error),
 }
 
-/// Whether a service runs. `memory` is for what its supervisor wrote, which the end may repeat.
-pub(crate) fn probe<'a>(name: &'a str, memory: &'a mut [u8]) -> End<'a> {
-    if !is_name(name) {
+/// Whether a service runs. `said` is memory for what its supervisor says.
+pub(crate) fn probe<'a>(name: &'a str, said: &'a mut [u8]) -> End<'a> {
+    if !is_name(name.as_bytes()) {
         return End::Usage(words![
             "NAME must have 1 to ",
             NAME as u64,
-            " of A-Z a-z 0-9 _ . @ + -, no dot or dash first, not ",
+            " of A-Z a-z 0-9 _ . @ + -, and no dot or dash first, not ",
             Quoted(name)
         ]);
     }
-    match look(SERVICES, name, memory) {
+    let services = match folder(SERVICES) {
+        Ok(services) => services,
+        Err(error) => return End::Unhealthy(words!["service ", name, ": failed to look into /etc/service: ", error]),
+    };
+    match look(services.as_fd(), name.as_bytes(), said) {
         State::Runs(pid) => End::Healthy(words!["service ", name, ": run, pid ", pid]),
         State::Not(what) => End::Unhealthy(words!["service ", name, ": ", what]),
+        State::Unknown(error) => End::Unhealthy(words!["service ", name, ": failed to look at it: ", error]),
     }
 }
 
-/// All services, one a line, in the order of their folder.
-pub(crate) fn list<'a>(host: &mut Host<'_>) -> End<'a> {
-    match list_in(SERVICES, host) {
+/// All services, one a line.
+pub(crate) fn list(host: &mut Host<'_>) -> End<'static> {
+    let listed = folder(SERVICES).and_then(|services| list_in(services.as_fd(), host.block, host.stdout));
+    match listed {
         Ok(()) => End::Done,
-        Err(error) => End::Failed(words!["failed to list ", SERVICES, ": ", error]),
+        Err(error) => End::Failed(words!["failed to list /etc/service: ", error]),
     }
 }
 
-fn list_in(services: &str, host: &mut Host<'_>) -> Result<()> {
-    let mut path = [0; PATH];
-    let folder = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let path = joined(&mut path, &[services])?;
-    let folder = retry_on_intr(|| openat(CWD, path, folder, Mode::empty()))?;
-    let mut memory = [MaybeUninit::uninit(); NAMES];
-    let mut entries = RawDir::new(folder.as_fd(), &mut memory);
-    while let Some(entry) = entries.next() {
-        let entry = entry.map_err(Error::from)?;
-        let Some(name) = entry.file_name().to_str().ok().filter(|name| is_name(name)) else {
-            continue;
-        };
-        let mut memory = [0; STATE];
-        let line = match look(services, name, &mut memory) {
-            State::Runs(pid) => words![name, ": run, pid ", pid],
-            State::Not(what) => words![name, ": ", what],
-        };
-        if say(host, &line, 0) != 0 {
-            return Err(Error::Told("nobody takes the answer"));
+fn list_in(services: BorrowedFd<'_>, block: &mut [u8; BLOCK], out: impl Out) -> Result<()> {
+    let (names, memory) = block.split_at_mut(BLOCK / 2);
+    let mut found = [(0, 0); MOST];
+    let count = collect(services, names, &mut found)?;
+    let found = found.get_mut(..count).unwrap_or_default();
+    let name = |&(start, end): &(usize, usize)| names.get(start..end).unwrap_or_default();
+    found.sort_unstable_by(|one, other| name(one).cmp(name(other)));
+    let mut out = Gathered::new(memory, out);
+    if found.is_empty() {
+        Words::new([Part::from("no services")]).line(&mut out)?;
+    }
+    for place in found.iter() {
+        let mut said = [0; SAID];
+        let name = name(place);
+        let state = look(services, name, &mut said);
+        let name = Foreign(name);
+        match state {
+            State::Runs(pid) => words![name, ": run, pid ", pid].line(&mut out)?,
+            State::Not(what) => words![name, ": ", what].line(&mut out)?,
+            State::Unknown(error) => words![name, ": failed to look at it: ", error].line(&mut out)?,
         }
     }
-    Ok(())
+    out.flush()
+}
+
+/// The names of all services: their bytes one after the other, and where each is.
+fn collect(services: BorrowedFd<'_>, names: &mut [u8], found: &mut [(usize, usize); MOST]) -> Result<usize> {
+    let mut memory = [MaybeUninit::uninit(); ENTRIES];
+    let mut entries = RawDir::new(services, &mut memory);
+    let (mut count, mut used) = (0, 0);
+    while let Some(entry) = entries.next() {
+        let entry = entry.map_err(Error::from)?;
+        let name = entry.file_name().to_bytes();
+        if !is_name(name) {
+            continue;
+        }
+        let end = used + name.len();
+        let (Some(place), Some(room)) = (found.get_mut(count), names.get_mut(used..end)) else {
+            return Err(Error::Told("there are more than 512"));
+        };
+        room.copy_from_slice(name);
+        *place = (used, end);
+        (count, used) = (count + 1, end);
+    }
+    Ok(count)
+}
+
+fn folder(path: &CStr) -> Result<OwnedFd> {
+    let folder = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(retry_on_intr(|| openat(CWD, path, folder, Mode::empty()))?)
 }
 
 /// A name that leads nowhere but into the folder.
-fn is_name(name: &str) -> bool {
+fn is_name(name: &[u8]) -> bool {
     (1..=NAME).contains(&name.len())
-        && !name.starts_with(['.', '-'])
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.@+-".contains(&b))
+        && !name.starts_with(b".")
+        && !name.starts_with(b"-")
+        && name.iter().all(|b| b.is_ascii_alphanumeric() || b"_.@+-".contains(b))
 }
 
-/// Parts of a path, put together in memory that is lent.
-fn joined<'a>(memory: &'a mut [u8; PATH], parts: &[&str]) -> Result<&'a CStr> {
-    let mut len = 0;
+fn look<'a>(services: BorrowedFd<'_>, name: &[u8], said: &'a mut [u8]) -> State<'a> {
+    let mut memory = [0; SAID];
+    let pid = read(services, name, b"/supervise/pid\0", &mut memory);
+    match (read(services, name, b"/supervise/stat\0", said), pid) {
+        (Ok(stat), Ok(pid)) => judge(stat.trim_ascii(), pid.trim_ascii(), |pid| {
+            // Where nobody's processes are shown nothing is known of this one.
+            is_there(pid) || !is_there(b"1")
+        }),
+        (Err(Error::System(Errno::NOENT)), _) | (_, Err(Error::System(Errno::NOENT))) => {
+            State::Not("not supervised".into())
+        }
+        (Err(error), _) | (_, Err(error)) => State::Unknown(error),
+    }
+}
+
+/// The beginning of a file of a service.
+fn read<'a>(services: BorrowedFd<'_>, name: &[u8], file: &[u8], memory: &'a mut [u8]) -> Result<&'a [u8]> {
+    let mut path = [0; NAME + 32];
+    let file = open(services, &[name, file], &mut path, OFlags::RDONLY | OFlags::NONBLOCK)?;
+    let read = retry_on_intr(|| rustix::io::read(&file, &mut *memory))?;
+    Ok(memory.get(..read).unwrap_or_default())
+}
+
+fn is_there(pid: &[u8]) -> bool {
+    let mut path = [0; 64];
+    open(CWD, &[b"/proc/", pid, b"\0"], &mut path, OFlags::PATH).is_ok()
+}
+
+/// Opens the path of these parts, the last of which ends with a null byte.
+fn open(beneath: BorrowedFd<'_>, parts: &[&[u8]], path: &mut [u8], flags: OFlags) -> Result<OwnedFd> {
+    let mut used = 0;
     for part in parts {
-        let place = memory.get_mut(len..len + part.len()).ok_or(Errno::NAMETOOLONG)?;
-        place.copy_from_slice(part.as_bytes());
-        len += part.len();
+        let end = used + part.len();
+        let room = path.get_mut(used..end).ok_or(Error::System(Errno::NAMETOOLONG))?;
+        room.copy_from_slice(part);
+        used = end;
     }
-    CStr::from_bytes_until_nul(memory).map_err(|_| Errno::NAMETOOLONG.into())
-}
-
-fn look<'a>(services: &str, name: &str, memory: &'a mut [u8]) -> State<'a> {
-    let (stat, pid) = memory.split_at_mut(memory.len() / 2);
-    let both = read(&[services, name, "/supervise/stat"], stat)
-        .and_then(|stat| Ok((stat, read(&[services, name, "/supervise/pid"], pid)?)));
-    match both {
-        Ok((stat, pid)) => judge(stat, pid, lives),
-        Err(Error::System(Errno::NOENT)) => State::Not("not supervised".into()),
-        Err(error) => State::Not(error.into()),
-    }
-}
-
-/// The first line of a small file.
-fn read<'a>(path: &[&str], memory: &'a mut [u8]) -> Result<&'a [u8]> {
-    let mut name = [0; PATH];
-    let name = joined(&mut name, path)?;
-    let file = retry_on_intr(|| openat(CWD, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()))?;
-    let length = retry_on_intr(|| rustix::io::read(&file, &mut *memory))?;
-    let text = memory.get(..length).unwrap_or_default();
-    Ok(text.split(|b| *b == b'\n').next().unwrap_or_default())
-}
-
-/// Whether a process is there. Where nobody's processes are shown nothing is known of this one.
-fn lives(pid: &str) -> bool {
-    let there = |pid: &str| {
-        let mut path = [0; PATH];
-        joined(&mut path, &["/proc/", pid]).is_ok_and(|path| statat(CWD, path, AtFlags::empty()).is_ok())
-    };
-    there(pid) || !there("1")
+    let path = CStr::from_bytes_until_nul(path).map_err(|_| Error::System(Errno::NAMETOOLONG))?;
+    Ok(retry_on_intr(|| {
+        openat(beneath, path, flags | OFlags::CLOEXEC, Mode::empty())
+    })?)
 }
 
 /// A service runs where its supervisor says just that, and the process is there.
-fn judge<'a>(stat: &'a [u8], pid: &'a [u8], lives: impl FnOnce(&str) -> bool) -> State<'a> {
-    let pid = core::str::from_utf8(pid)
+fn judge<'a>(stat: &'a [u8], pid: &[u8], lives: impl FnOnce(&[u8]) -> bool) -> State<'a> {
+    let process = core::str::from_utf8(pid)
         .ok()
-        .filter(|pid| !pid.is_empty() && pid.bytes().all(|b| b.is_ascii_digit()));
-    match (stat, pid) {
-        (b"run", Some(pid)) if lives(pid) => State::Runs(pid),
+        .filter(|pid| !pid.is_empty())
+        .and_then(number);
+    match (stat, process) {
+        (b"run", Some(process)) if lives(pid) => State::Runs(process),
         (b"run", _) => State::Not("it was to run, and its process is gone".into()),
         (other, _) => State::Not(Foreign(other)),
     }
@@ -153,21 +193,20 @@ mod tests {
 
     #[test]
     fn a_service_runs_where_its_supervisor_says_so_and_its_process_is_there() {
-        assert_eq!(judge(b"run", b"12", |_| true), State::Runs("12"));
-        let table: [(&[u8], &[u8], bool); 9] = [
-            (b"run", b"12", false),
-            (b"run", b"", true),
-            (b"run", b"x", true),
-            (b"down", b"", true),
-            (b"finish", b"12", true),
-            (b"run, got TERM", b"12", true),
-            (b"run, paused", b"12", true),
-            (b"run, want down", b"12", true),
-            (b"", b"12", true),
-        ];
-        for (stat, pid, lives) in table {
+        assert_eq!(judge(b"run", b"12", |_| true), State::Runs(12));
+        for (stat, pid, lives) in [
+            ("run", "12", false),
+            ("run", "", true),
+            ("run", "x", true),
+            ("down", "", true),
+            ("finish", "12", true),
+            ("run, got TERM", "12", true),
+            ("run, paused", "12", true),
+            ("run, want down", "12", true),
+            ("", "12", true),
+        ] {
             assert!(
-                matches!(judge(stat, pid, |_| lives), State::Not(_)),
+                matches!(judge(stat.as_bytes(), pid.as_bytes(), |_| lives), State::Not(_)),
                 "{stat:?} {pid:?} {lives}"
             );
         }
@@ -176,7 +215,7 @@ mod tests {
     #[test]
     fn names_lead_nowhere_else() {
         for good in ["nginx", "a.b", "getty-tty1", "app@1", "0"] {
-            assert!(is_name(good), "{good}");
+            assert!(is_name(good.as_bytes()), "{good}");
         }
         for bad in [
             "",
@@ -191,37 +230,45 @@ mod tests {
             "é",
             &"x".repeat(65),
         ] {
-            assert!(!is_name(bad), "{bad:?}");
+            assert!(!is_name(bad.as_bytes()), "{bad:?}");
+            assert!(matches!(probe(bad, &mut [0; SAID]), End::Usage(_)), "{bad:?}");
         }
     }
 
     #[test]
-    fn what_a_supervisor_wrote_is_read_and_shown_escaped() {
-        let folder = std::env::temp_dir().join(format!("inspect-{}", std::process::id()));
+    fn all_services_are_listed_with_what_is_known_of_each() {
+        let root = std::env::temp_dir().join(format!("inspect-services-{}", std::process::id()));
         let put = |name: &str, stat: &str, pid: &str| {
-            let supervise = folder.join(name).join("supervise");
+            let supervise = root.join(name).join("supervise");
             std::fs::create_dir_all(&supervise).unwrap();
             std::fs::write(supervise.join("stat"), stat).unwrap();
             std::fs::write(supervise.join("pid"), pid).unwrap();
         };
-        let own = std::process::id().to_string();
-        put("b", "run\n", &format!("{own}\n"));
-        put("c", "down\x1b[2J\nmore", "");
-        std::fs::create_dir_all(folder.join("a")).unwrap();
-        let services = format!("{}/", folder.display());
-        let told = |name: &str| match look(&services, name, &mut [0; STATE]) {
-            State::Runs(pid) => format!("run {pid}"),
-            State::Not(what) => words![what].told(),
+        let listed = || {
+            let path = std::ffi::CString::new(root.to_str().unwrap()).unwrap();
+            let mut told = Vec::new();
+            let services = folder(&path)?;
+            list_in(services.as_fd(), &mut [0; BLOCK], &mut told)?;
+            Ok::<_, Error>(String::from_utf8(told).unwrap())
         };
-        let all = [told("a"), told("b"), told("c")];
-        std::fs::remove_dir_all(&folder).unwrap();
+        std::fs::create_dir_all(&root).unwrap();
+        assert_eq!(listed().unwrap(), "no services\n");
+        let own = std::process::id();
+        put("b", "run\n", &format!("{own}\n"));
+        put("c", "down\n", "");
+        put("e", "\u{1b}[2J\n", "");
+        std::fs::create_dir_all(root.join("a")).unwrap();
+        std::fs::create_dir_all(root.join(".d")).unwrap();
+        let told = listed().unwrap();
         assert_eq!(
-            all,
-            [
-                "not supervised".to_owned(),
-                format!("run {own}"),
-                "down\\x1b[2J".to_owned()
-            ]
+            told,
+            format!("a: not supervised\nb: run, pid {own}\nc: down\ne: \\x1b[2J\n")
         );
+        for number in 0..MOST {
+            std::fs::create_dir(root.join(format!("many-{number}"))).unwrap();
+        }
+        assert_eq!(listed(), Err(Error::Told("there are more than 512")));
+        std::fs::remove_dir_all(&root).unwrap();
+        assert_eq!(listed(), Err(Error::System(Errno::NOENT)));
     }
 }

@@ -197,12 +197,23 @@ impl Words<'_> {
     /// Those of writing.
     fn put(&self, before: &str, after: &str, mut out: Gathered<'_, impl Out>) -> Result<()> {
         out.put(before.as_bytes())?;
-        for part in &self.0 {
-            put(part, &mut out)?;
-        }
+        self.parts(&mut out)?;
         out.put(after.as_bytes())?;
         out.put(b"\n")?;
         out.flush()
+    }
+
+    /// Adds them to lines that are put together.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub(crate) fn line(&self, out: &mut impl Out) -> Result<()> {
+        self.parts(out)?;
+        out.put(b"\n")
+    }
+
+    fn parts(&self, out: &mut impl Out) -> Result<()> {
+        self.0.iter().try_for_each(|part| put(part, out))
     }
 }
 

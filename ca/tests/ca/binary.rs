@@ -252,8 +252,8 @@ fn init_makes_keys_once_and_prints_the_public_ones() {
     let said = site.fine(&["init"], "");
     assert_eq!(site.fine(&["init"], ""), said, "the second time nothing is made");
     let lines: Vec<&str> = said.lines().collect();
-    assert_eq!(lines.len(), 2);
-    for (line, name) in lines.iter().zip(["task_ca", "host_ca"]) {
+    assert_eq!(lines.len(), 3);
+    for (line, name) in lines.iter().zip(["task_ca", "host_ca", "tls"]) {
         assert_eq!(*line, format!("{} {name}", public(&site, name).to_openssh()));
         assert!(!said.contains("PRIVATE"));
         let meta = fs::metadata(site.dir.path().join("state/keys").join(name)).unwrap();
@@ -263,7 +263,7 @@ fn init_makes_keys_once_and_prints_the_public_ones() {
         .into_iter()
         .map(|record| record.draft.event)
         .collect();
-    assert_eq!(events, [Event::Genesis, Event::Init, Event::Init]);
+    assert_eq!(events, [Event::Genesis, Event::Init, Event::Init, Event::Init]);
     let keys = site.dir.path().join("state/keys");
     assert_ne!(public(&site, "task_ca"), public(&site, "host_ca"));
     site.fine(&["check-config"], "");

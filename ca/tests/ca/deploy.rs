@@ -6,6 +6,7 @@ use crate::room::{Room, SHIPPED_POLICY, file};
 use crate::stand::DROP;
 
 const UNIT: &str = include_str!("../../../deploy/ca/writ-ca.service");
+const TLS: &str = include_str!("../../../deploy/ca/writ-ca-tls.conf");
 const README: &str = include_str!("../../../deploy/ca/README.md");
 const RELAY: &str = include_str!("../../../deploy/relay/README.md");
 const HOST: &str = include_str!("../../../README.md");
@@ -31,6 +32,20 @@ fn the_unit_runs_the_ca_as_its_own_account_without_a_network_and_gives_it_nothin
     for key in ["PrivateUsers=", "ProcSubset="] {
         assert!(!UNIT.lines().any(|line| line.starts_with(key)), "{key}");
     }
+}
+
+#[test]
+fn the_drop_in_lets_nobody_in_who_is_not_named() {
+    let set: Vec<&str> = TLS.lines().filter(|line| !line.starts_with('#')).collect();
+    let wanted = [
+        "[Service]",
+        "PrivateNetwork=no",
+        "RestrictAddressFamilies=AF_INET AF_INET6",
+        "IPAddressAllow=localhost",
+    ];
+    assert_eq!(set, wanted);
+    assert!(UNIT.lines().any(|line| line == "IPAddressDeny=any"));
+    assert!(README.contains("/etc/systemd/system/writ-ca.service.d/writ-ca-tls.conf"));
 }
 
 #[test]

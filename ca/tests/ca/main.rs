@@ -11,6 +11,8 @@ mod binary;
 mod deploy;
 mod faults;
 mod minted;
+mod mtls;
+mod naked;
 mod policies;
 mod quotas;
 mod refused;

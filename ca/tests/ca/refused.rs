@@ -1,7 +1,7 @@
 //! Every way to ask for too much: the Code, one record, nothing signed.
 
 use audit::{Cert, Draft, Event, Log, Own, Tier, Who};
-use ca::config::Config;
+use ca::config::{Config, KnownBy};
 use ca::issued::OPEN_MAX;
 use grpc::v1;
 use prost::Message;
@@ -17,7 +17,7 @@ use crate::room::{Room, Running, code_of, file, key, now, open, own_uid, renewal
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_peer_on_ca_socket() {
     let mut room = Room::new();
-    room.config.relays[0].uid = own_uid() + 2;
+    room.config.relays[0].known_by = KnownBy::Uid(own_uid() + 2);
     let running = room.serve().await;
     let call = open(1);
     for _ in 0..3 {

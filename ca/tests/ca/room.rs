@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use audit::{Event, Record};
-use ca::config::{Config, Relay, Targets};
+use ca::config::{Config, KnownBy, Relay, Targets};
 use ca::{signer, start};
 use catalogue::{HostTrust, Target};
 use grpc::v1;
@@ -112,7 +112,7 @@ impl Room {
         );
         let relay = |name: &str, uid: u32, person: &str, targets| Relay {
             name: name.parse().unwrap(),
-            uid,
+            known_by: KnownBy::Uid(uid),
             persons: [person.parse().unwrap()].into(),
             targets,
             source_addresses: vec!["127.0.0.0/8".parse().unwrap(), "10.1.2.3".parse().unwrap()],
@@ -123,6 +123,7 @@ impl Room {
         let mine = Targets::Only(["web-1", "web-2", "gone"].map(|name| name.parse().unwrap()).into());
         let config = Config {
             socket: at("run/ca.sock"),
+            tls_listen: None,
             key_dir: at("keys"),
             state_dir: at("state"),
             log_dir: at("log"),

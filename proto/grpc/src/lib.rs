@@ -1,7 +1,10 @@
-//! The stubs of `ca.proto`: what a relay may ask of the CA.
+//! The stubs of `ca.proto`: what a relay may ask of the CA; and the TLS that carries it between two machines.
 //!
 //! Generated types are wire types. Each of the two users turns them into checked values in one file of its own and
 //! lets them go no further.
+
+pub mod keys;
+pub mod tls;
 
 /// The protocol's only version so far.
 pub mod v1 {

@@ -44,6 +44,12 @@ impl PublicKey {
         }
     }
 
+    /// Takes the 32 bytes of RFC 8032.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     /// The 32 bytes of RFC 8032.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
@@ -119,6 +125,15 @@ impl SigningKey {
         &self.pair
     }
 
+    /// The 32 bytes of RFC 8032 that the key is made from, for a library that wants them in another format.
+    ///
+    /// # Errors
+    /// None in practice: [`KeyError::NotEd25519`], which no key of this type is.
+    pub fn seed(&self) -> Result<Zeroizing<[u8; 32]>, KeyError> {
+        let pair = self.pair.key_data().ed25519().ok_or(KeyError::NotEd25519)?;
+        Ok(Zeroizing::new(pair.private.to_bytes()))
+    }
+
     /// The OpenSSH private key format, to be written to a file of mode 0600 or less.
     ///
     /// # Errors
@@ -140,6 +155,8 @@ mod tests {
         let again = PublicKey::from_openssh(&format!("{text} somebody@somewhere\n")).unwrap();
         assert_eq!(again.to_openssh(), text);
         assert_eq!(again.fingerprint().len(), 50);
+        assert_eq!(PublicKey::from_bytes(*again.as_bytes()), again);
+        assert_eq!(*key.seed().unwrap(), [7; 32]);
     }
 
     #[test]

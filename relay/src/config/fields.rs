@@ -2,7 +2,7 @@
 //! end is unknown.
 
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use toml::{Table, Value};
 
@@ -95,16 +95,6 @@ impl Fields {
         }
         self.fault(key, "must be an absolute path");
         None
-    }
-
-    pub(crate) fn unix_socket(&mut self, key: &str, text: &str) -> Option<PathBuf> {
-        match text.strip_prefix("unix:").map(Path::new) {
-            Some(path) if path.is_absolute() => Some(path.to_owned()),
-            _ => {
-                self.fault(key, "must be unix: and an absolute path");
-                None
-            }
-        }
     }
 
     pub(crate) fn uid(&mut self, key: &str) -> Option<u32> {

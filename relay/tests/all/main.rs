@@ -11,6 +11,7 @@ mod changes;
 mod client;
 mod deploy;
 mod drain;
+mod far;
 mod find;
 mod floods;
 mod hosts;

@@ -1,6 +1,7 @@
 //! The control host: CA, relay and the accounts of the people whose clients talk to the relay, in a root of their own.
 
 use std::fs::{self, File};
+use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ use crate::records;
 use crate::root::Root;
 use crate::services;
 use crate::spawn::{Running, run, run_ok, wait_for};
-use crate::target::Target;
+use crate::target::{Target, free_port};
 use crate::world::World;
 
 /// Where the CA keeps its records.
@@ -33,6 +34,24 @@ const CA_TOML: &str = include_str!("../../../deploy/ca/ca.toml");
 pub(crate) const POLICY: &str = include_str!("../../../deploy/ca/policy.cedar");
 const RELAY_TOML: &str = include_str!("../../../deploy/relay/relay.toml");
 
+/// How the relay reaches the CA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WayToCa {
+    /// As on one machine: a unix socket, and the kernel says who calls.
+    Socket,
+    /// As between two: TLS, and keys say who calls.
+    Tls,
+}
+
+/// The relay's public keys, at the CA.
+pub const RELAY_KEYS: &str = "/etc/writ/relay-1.pub";
+/// The CA's public keys, at the relay.
+pub const CA_KEYS: &str = "/etc/writ/ca_tls.pub";
+/// The CA's own key.
+pub const CA_TLS: &str = "/var/lib/writ-ca/keys/tls";
+/// The relay's own key.
+pub const RELAY_TLS: &str = "/var/lib/writ-relay/tls";
+
 /// CA and relay.
 #[derive(Debug)]
 pub struct Control {
@@ -44,7 +63,13 @@ pub struct Control {
 
 impl Control {
     /// Builds the machine and initialises the CA; nothing runs yet.
-    pub(crate) fn build(world: &World, folder: &Path, task_lifetime_s: u32, policy: Option<&str>) -> Result<Control> {
+    pub(crate) fn build(
+        world: &World,
+        folder: &Path,
+        task_lifetime_s: u32,
+        policy: Option<&str>,
+        way: WayToCa,
+    ) -> Result<Control> {
         let nologin = "/usr/sbin/nologin";
         let people = [
             (CA, nologin),
@@ -98,8 +123,62 @@ impl Control {
             ca: None,
             relay: None,
         };
-        control.run_ok(CA, "writ-ca", &["init"], b"")?;
+        let keys = String::from_utf8(control.run_ok(CA, "writ-ca", &["init"], b"")?)?;
+        if way == WayToCa::Tls {
+            control.part(&keys)?;
+        }
         Ok(control)
+    }
+
+    /// Makes two machines of it as far as relay and CA can tell, by the steps of deploy/ca/README.md. `keys` is what
+    /// `writ-ca init` printed.
+    fn part(&self, keys: &str) -> Result<()> {
+        let listen = free_port(Ipv4Addr::LOCALHOST.into())?;
+        self.edit(
+            "etc/writ/ca.toml",
+            &[
+                (
+                    "# tls_listen = \"192.0.2.1:7443\"",
+                    &format!("tls_listen = \"{listen}\""),
+                ),
+                ("uid = 64110 ", "# "),
+                ("# tls_keys = ", "tls_keys = "),
+            ],
+        )?;
+        self.edit(
+            "etc/writ/relay.toml",
+            &[
+                ("ca = \"unix:/run/writ-ca/ca.sock\"\n", ""),
+                ("# ca = \"tls:ca.example:7443\"", &format!("ca = \"tls:{listen}\"")),
+                ("# ca_keys = ", "ca_keys = "),
+            ],
+        )?;
+        let own = keys
+            .lines()
+            .find(|line| line.ends_with(" tls"))
+            .context("no key for TLS")?;
+        self.root.file(CA_KEYS, 0o644, format!("{own}\n"))?;
+        // The CA does not know the relay yet, and the fault says by which key it should.
+        let said = self.run(RELAY, "writ-relay", &["check-config"], b"")?;
+        let said = String::from_utf8_lossy(&said.stderr).into_owned();
+        let own = said.split(" there: ").nth(1).with_context(|| said.clone())?;
+        self.root.file(RELAY_KEYS, 0o644, own)
+    }
+
+    fn edit(&self, file: &str, changes: &[(&str, &str)]) -> Result<()> {
+        let mut text = fs::read_to_string(self.root.at(file))?;
+        for (from, to) in changes {
+            anyhow::ensure!(text.matches(from).count() == 1, "{from} is not once in {file}");
+            text = text.replace(from, to);
+        }
+        self.root.file(file, 0o644, text)
+    }
+
+    /// Puts a file in place of another as an administrator does while it is read: written beside, and moved.
+    pub fn replace(&self, file: &str, mode: u32, who: Who, contents: &str) -> Result<()> {
+        let next = format!("{file}.next");
+        self.root.file_of(&next, mode, (who.uid, who.gid), contents)?;
+        fs::rename(self.root.at(&next), self.root.at(file)).with_context(|| format!("failed to replace {file}"))
     }
 
     /// Enrols a target as an administrator would: three commands, each one's output the next one's input.

@@ -31,6 +31,7 @@ pub mod up;
 pub mod world;
 
 pub use changed::Changed;
+pub use control::WayToCa;
 pub use evil::EvilRelay;
 pub use ids::{ALICE, BOB, CA, EXEC, RELAY, ROOT, RUNNER, STRANGER};
 pub use mcp::McpClient;

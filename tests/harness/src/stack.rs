@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, anyhow};
 use openssh::key::SigningKey;
 use serde_json::Value;
 
-use crate::control::{CA_LOG, Control, RELAY_LOG};
+use crate::control::{CA_LOG, Control, RELAY_LOG, WayToCa};
 use crate::forge::{Forge, GRANT, USER};
 use crate::ids::{RELAY, Who};
 use crate::mcp::McpClient;
@@ -28,6 +28,8 @@ pub struct Options {
     pub task_lifetime_s: u32,
     /// A Cedar policy in place of the shipped one.
     pub policy: Option<String>,
+    /// How the relay reaches the CA.
+    pub ca: WayToCa,
     /// Actions beyond the shipped ones, by name, in the catalogue of every tier.
     pub actions: Vec<(&'static str, String)>,
     /// What each target's `target.toml` has beyond the shipped example: probes.
@@ -42,6 +44,7 @@ impl Default for Options {
             targets: vec!["web-1", "web-2"],
             task_lifetime_s: 300,
             policy: None,
+            ca: WayToCa::Socket,
             actions: Vec::new(),
             probes: String::new(),
             log_disk_kib: None,
@@ -66,7 +69,13 @@ impl Stack {
     pub fn start(options: &Options) -> Result<Stack> {
         let world = World::here()?;
         let folder = world.new_folder()?;
-        let control = Control::build(&world, &folder, options.task_lifetime_s, options.policy.as_deref())?;
+        let control = Control::build(
+            &world,
+            &folder,
+            options.task_lifetime_s,
+            options.policy.as_deref(),
+            options.ca,
+        )?;
         let logins = folder.join("logins");
         fs::create_dir(&logins)?;
         let mut stack = Stack {

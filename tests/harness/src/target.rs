@@ -218,7 +218,7 @@ fn demo_files(root: &Root) -> Result<()> {
     symlink("/etc/shadow", root.at("var/log/shop/link.log")).context("failed to make a link")
 }
 
-fn free_port(ip: IpAddr) -> Result<SocketAddr> {
+pub(crate) fn free_port(ip: IpAddr) -> Result<SocketAddr> {
     let listener = TcpListener::bind((ip, 0)).with_context(|| format!("failed to listen on {ip}"))?;
     Ok(listener.local_addr()?)
 }

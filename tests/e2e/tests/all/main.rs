@@ -3,6 +3,7 @@
 
 mod cold;
 mod demo;
+mod far_ca;
 mod faults;
 mod helper;
 mod linkage;
