@@ -124,7 +124,8 @@ pub(crate) fn text(catalogue: &Catalogue) -> Result<String, Failure> {
 fn rules<'a>(manifests: impl Iterator<Item = &'a Manifest>) -> Result<Vec<String>, Failure> {
     let mut times: BTreeMap<Vec<String>, (u64, &Manifest)> = BTreeMap::new();
     for manifest in manifests {
-        let seconds = manifest.timeout_ms().div_ceil(1000);
+        // A second more than it is given: agent-exec asks first, and says that it was ended because its time was over.
+        let seconds = manifest.timeout_ms().div_ceil(1000) + 1;
         for line in manifest.command_lines() {
             if let Some((other, first)) = times.get(&line)
                 && *other != seconds
@@ -201,8 +202,8 @@ mod tests {
         assert_eq!(
             found,
             [
-                "writ-exec ALL = (root) TIMEOUT=2 NOPASSWD: NOSETENV: /usr/bin/x --now\\=yes a\\:1",
-                "writ-exec ALL = (root) TIMEOUT=2 NOPASSWD: NOSETENV: /usr/bin/x --now\\=yes b",
+                "writ-exec ALL = (root) TIMEOUT=3 NOPASSWD: NOSETENV: /usr/bin/x --now\\=yes a\\:1",
+                "writ-exec ALL = (root) TIMEOUT=3 NOPASSWD: NOSETENV: /usr/bin/x --now\\=yes b",
             ]
         );
     }
@@ -212,7 +213,7 @@ mod tests {
     fn a_command_without_arguments_permits_none() {
         assert_eq!(
             lines(&[manifest("a", 1000, "")]),
-            ["writ-exec ALL = (root) TIMEOUT=1 NOPASSWD: NOSETENV: /usr/bin/x \"\""]
+            ["writ-exec ALL = (root) TIMEOUT=2 NOPASSWD: NOSETENV: /usr/bin/x \"\""]
         );
     }
 
