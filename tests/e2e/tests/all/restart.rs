@@ -26,7 +26,7 @@ fn a_relay_that_is_killed_with_twenty_actions_under_way_knows_the_state_of_each_
     let permit = "permit (principal, action == Action::\"nap\", resource);\n";
     let mut stack = Stack::start(&Options {
         targets: vec!["web-1"],
-        actions: vec![("nap", NAP.into())],
+        actions: options.actions.into_iter().chain([("nap", NAP.into())]).collect(),
         policy: options.policy.map(|policy| policy + permit),
         ..Options::default()
     })
