@@ -28,10 +28,10 @@ mod views;
 use std::sync::Arc;
 use std::time::Duration;
 
-use catalogue::{Catalogue, HostTrust, Inventory, Manifest};
+use catalogue::{Catalogue, HostTrust, Inventory, Terms};
 use tokio::time::{Instant, timeout_at};
 use wire::ids::{Digest, TargetName};
-use wire::{Code, Mode, Proof, Requester, Risk};
+use wire::{Code, Proof, Requester, Risk};
 
 use crate::call::{Act, Call, Caller, Done, Reply};
 use crate::error::{About, Refusal};
@@ -185,7 +185,8 @@ impl Relay {
             return Err(Refusal::because(Code::UnknownAction, detail, &about));
         };
         let manifest = entry.manifest();
-        let risk = risk_of(manifest, act.mode)
+        let Terms { risk, approvals } = manifest
+            .in_mode(act.mode)
             .ok_or_else(|| Refusal::because(Code::ModeUnsupported, "the action has no dry run", &about))?;
         self.ruled_by_mode(manifest, risk, &about)?;
         let checked = manifest.check_args(&act.args).map_err(|faults| {
@@ -199,9 +200,7 @@ impl Relay {
             args: Some(checked.args()),
         };
         self.ruled(requester, target, Some(what), &about)?;
-        let approvals = manifest.approvals();
-        // Of what only reads the CA says whether anybody has to approve it.
-        if approvals > 0 && risk != Risk::Read {
+        if approvals > 0 {
             // Before a certificate is made for nothing.
             return Err(Refusal::because(
                 Code::ApprovalMissing,
@@ -289,14 +288,6 @@ impl Relay {
     /// Where a target is and how it is recognised.
     fn host(&self, name: &TargetName) -> Option<Host> {
         self.inventory.find(name.as_str()).map(host)
-    }
-}
-
-/// What an action risks in a mode; `None` where it has no dry run.
-fn risk_of(manifest: &Manifest, mode: Mode) -> Option<Risk> {
-    match mode {
-        Mode::Run => Some(manifest.risk()),
-        Mode::DryRun => manifest.dry_run().map(|dry_run| dry_run.risk),
     }
 }
 

@@ -3,9 +3,9 @@
 //! Every check that a target makes of a request and that can be made here is made here, with the CA's own books, inventory
 //! and catalogue, before anything is recorded: what is signed is a digest of bytes that were understood.
 
-use catalogue::{ArgFault, Entry, Target};
+use catalogue::{ArgFault, Entry, Target, Terms};
 use wire::ids::Fingerprint;
-use wire::{Mode, Payload, Risk, limits};
+use wire::{Payload, Risk, limits};
 
 use super::{Authority, Books, Peer, Wish, find_target, scene};
 use crate::call::{ActionCredential, AuthorizeAction, Refused, Sketch};
@@ -42,7 +42,8 @@ impl Authority {
             .catalogue
             .find(&payload.action)
             .ok_or_else(|| Error::UnknownAction(payload.action.clone()))?;
-        let risk = check_action(payload, entry)?;
+        let terms = check_action(payload, entry)?;
+        let risk = terms.risk;
         let (policies, wanted) = judge_request(&books, peer, &target, payload, &facts, risk, now)?;
 
         let pinned = Pinned {
@@ -52,7 +53,7 @@ impl Authority {
             mode: payload.mode,
             risk,
             manifest: entry.digest().clone(),
-            approvals: entry.manifest().approvals().max(wanted),
+            approvals: terms.approvals.max(wanted),
             relay: payload.witness.relay.clone(),
         };
         let approvals = pinned.approvals;
@@ -138,16 +139,14 @@ fn check_time(payload: &Payload, now: u64) -> Result<(), Error> {
 }
 
 /// What the request would run is what the CA's copy of the manifest says, and what that risks in its mode.
-fn check_action(payload: &Payload, entry: &Entry) -> Result<Risk, Error> {
+fn check_action(payload: &Payload, entry: &Entry) -> Result<Terms, Error> {
     let manifest = entry.manifest();
     if payload.manifest != *entry.digest() {
         return Err(Error::ManifestChanged(payload.action.clone()));
     }
-    let risk = match (payload.mode, manifest.dry_run()) {
-        (Mode::Run, _) => manifest.risk(),
-        (Mode::DryRun, Some(dry_run)) => dry_run.risk,
-        (Mode::DryRun, None) => return Err(Error::NoDryRun(payload.action.clone())),
-    };
+    let terms = manifest
+        .in_mode(payload.mode)
+        .ok_or_else(|| Error::NoDryRun(payload.action.clone()))?;
     let checked = manifest.check_args(&payload.args).map_err(Error::Arguments)?;
     // What policy reads and an approver signs is all that the program gets: no default may come in behind them.
     let left_out = checked.args().keys().filter(|name| !payload.args.contains_key(*name));
@@ -158,7 +157,7 @@ fn check_action(payload: &Payload, entry: &Entry) -> Result<Risk, Error> {
         })
         .collect();
     if faults.is_empty() {
-        Ok(risk)
+        Ok(terms)
     } else {
         Err(Error::Arguments(faults))
     }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use catalogue::{Entry, Inventory};
+use catalogue::{Entry, Inventory, Terms};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use toml::Spanned;
@@ -182,8 +182,11 @@ fn judge(case: &Case, file: &File, policy: &Policy, world: &World<'_>, inventory
             known.join(", ")
         )
     })?;
-    let (mode, risk) =
-        mode_and_risk(case.mode, entry).ok_or_else(|| format!("{action} has no dry run; take mode out"))?;
+    let mode = mode_of(case.mode);
+    let Terms { risk, approvals: least } = entry
+        .manifest()
+        .in_mode(mode)
+        .ok_or_else(|| format!("{action} has no dry run; take mode out"))?;
     let by_itself = risk != Risk::Read || policy.is_about_arguments_of(&action) || case.args.is_some();
     let args = if by_itself { Some(arguments(case, entry)?) } else { None };
     let now = case.time.map_or(Ok(TIME), |time| {
@@ -217,7 +220,7 @@ fn judge(case: &Case, file: &File, policy: &Policy, world: &World<'_>, inventory
         Ok(Verdict::Allow { by, approvals }) => Found {
             verdict: Expect::Allow,
             by: set(by),
-            approvals: approvals.max(entry.manifest().approvals()),
+            approvals: approvals.max(least),
             in_task: risk == Risk::Read && approvals == 0 && !policy.is_about_arguments_of(&action),
             why: None,
         },
@@ -238,10 +241,10 @@ impl Found {
     }
 }
 
-fn mode_and_risk(how: How, entry: &Entry) -> Option<(Mode, Risk)> {
+fn mode_of(how: How) -> Mode {
     match how {
-        How::Run => Some((Mode::Run, entry.manifest().risk())),
-        How::DryRun => Some((Mode::DryRun, entry.manifest().dry_run()?.risk)),
+        How::Run => Mode::Run,
+        How::DryRun => Mode::DryRun,
     }
 }
 

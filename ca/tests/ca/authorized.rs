@@ -165,8 +165,10 @@ async fn the_grant_demands_the_approvals_of_the_manifest() {
     assert_eq!(risk(&stand), Some(Risk::Destroy));
     // Trying it out is another mode, with the risk that the manifest gives to that.
     payload.mode = Mode::DryRun;
-    stand.ask(&payload).await.unwrap();
+    let credential = stand.ask(&payload).await.unwrap();
     assert_eq!(risk(&stand), Some(Risk::Read));
+    // It is what people decide by, so nobody signs it.
+    assert_eq!((credential.approvals, grant_of(&credential).approvals), (0, Some(0)));
     stand.stop().await;
 }
 

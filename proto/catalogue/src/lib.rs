@@ -22,5 +22,5 @@ pub use args::{ArgFault, CheckedArgs, FileArg};
 pub use fault::Fault;
 pub use folder::{Catalogue, Entry, Folder};
 pub use inventory::{HostTrust, Inventory, Target};
-pub use manifest::{Element, Exec, FileRule, Limits, Manifest, Output, Privilege, Profile};
+pub use manifest::{Element, Exec, FileRule, Limits, Manifest, Output, Privilege, Profile, Terms};
 pub use probe::{Probe, ProbeName};

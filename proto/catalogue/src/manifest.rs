@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde_json::{Map, Value};
-use wire::Risk;
 use wire::ids::{ActionName, Digest};
+use wire::{Mode, Risk};
 
 use crate::fault::{Fault, Faults};
 use crate::schema::Schema;
@@ -179,6 +179,15 @@ impl Verify {
     }
 }
 
+/// What an action is in one mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terms {
+    /// What it can do to the target.
+    pub risk: Risk,
+    /// How many people must sign.
+    pub approvals: u8,
+}
+
 impl Manifest {
     /// Reads a manifest's bytes.
     ///
@@ -293,6 +302,20 @@ impl Manifest {
     #[must_use]
     pub fn approvals(&self) -> u8 {
         self.approvals
+    }
+
+    /// What the action is in a mode; `None` where it has no dry run. Nobody has to sign a look at what would be done: it is
+    /// what people decide by.
+    #[must_use]
+    pub fn in_mode(&self, mode: Mode) -> Option<Terms> {
+        let (risk, approvals) = match mode {
+            Mode::Run => (self.risk, self.approvals),
+            Mode::DryRun => match self.dry_run.as_ref()?.risk {
+                Risk::Read => (Risk::Read, 0),
+                risk => (risk, self.approvals),
+            },
+        };
+        Some(Terms { risk, approvals })
     }
 
     /// How long a signature may be waited for, in seconds; there where approvals are.

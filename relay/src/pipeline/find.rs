@@ -11,7 +11,7 @@ use serde_json::Value;
 use wire::ids::{ActionName, Digest};
 use wire::{Code, Mode, Requester, Risk};
 
-use super::{Relay, risk_of, tasks};
+use super::{Relay, tasks};
 use crate::call::{Barrier, Found, FoundAction, Names, Reach, Search};
 use crate::error::{About, Refusal};
 use crate::rules::{Question, READONLY, What};
@@ -81,7 +81,9 @@ impl Relay {
                 args,
                 approvals: manifest.approvals(),
                 run: self.reaches(requester, manifest, manifest.risk(), &places),
-                dry_run: risk_of(manifest, Mode::DryRun).map(|risk| self.reaches(requester, manifest, risk, &places)),
+                dry_run: manifest
+                    .in_mode(Mode::DryRun)
+                    .map(|terms| self.reaches(requester, manifest, terms.risk, &places)),
             });
         }
         Ok(found)

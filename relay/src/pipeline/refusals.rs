@@ -5,7 +5,7 @@ use audit::{Decision, Draft, Event};
 use wire::ids::{Head, TargetName};
 use wire::{Code, Mode, Requester, Risk};
 
-use super::{MESSAGE_BYTES, Relay, risk_of};
+use super::{MESSAGE_BYTES, Relay};
 use crate::call::{Call, Caller};
 use crate::error::{About, Refusal, RefusedBy};
 use crate::gate::{Denied, Place};
@@ -86,7 +86,8 @@ impl Relay {
     pub async fn failed(&self, caller: &Caller, mut about: About) -> Refusal {
         let entry = about.action.as_ref().and_then(|action| self.catalogue.find(action));
         let mode = about.mode.unwrap_or(Mode::Run);
-        about.look = entry.is_some_and(|entry| risk_of(entry.manifest(), mode) != Some(Risk::Read));
+        about.look =
+            entry.is_some_and(|entry| entry.manifest().in_mode(mode).map(|terms| terms.risk) != Some(Risk::Read));
         let refusal = Refusal::new(Code::Internal, &about);
         match Self::requester(caller) {
             Some(requester) => self.record_refusal(&requester, refusal).await,

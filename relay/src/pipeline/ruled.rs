@@ -4,7 +4,7 @@ use catalogue::{Manifest, Target};
 use wire::ids::TargetName;
 use wire::{Code, Mode, Requester, Risk};
 
-use super::{Relay, risk_of};
+use super::Relay;
 use crate::error::{About, Refusal};
 use crate::rules::{Question, READONLY, What};
 
@@ -14,9 +14,9 @@ impl Relay {
         if self.rules.mode_lets(risk) {
             return Ok(());
         }
-        let tried = risk_of(manifest, Mode::DryRun);
+        let tried = manifest.in_mode(Mode::DryRun);
         let about = About {
-            trial: tried.is_some_and(|risk| self.rules.mode_lets(risk)),
+            trial: tried.is_some_and(|terms| self.rules.mode_lets(terms.risk)),
             ..about.clone()
         };
         let detail = format_args!("its mode is {READONLY}, and this has the risk {}", risk.as_str());
