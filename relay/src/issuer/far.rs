@@ -50,9 +50,10 @@ impl Far {
     /// The client of now. Nothing is sent yet.
     pub(super) fn client(&self) -> Result<CaClient<Channel>, Error> {
         let unusable = |why: &dyn std::fmt::Display| Error::Unavailable(why.to_string());
+        // Looked at in turn: what an earlier call has read never takes the place of what a later one has.
+        let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
         let own = self.own.current().map_err(|fault| unusable(&fault))?;
         let ca = self.ca.current().map_err(|fault| unusable(&fault))?;
-        let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(line) = &*line
             && line.own == *own.public()
             && line.ca == ca
