@@ -78,7 +78,7 @@ sweep: setup-test build ## whole, what `make test` does with a stride or a part 
 BENCH_STACK := $(OUT)/stack-release
 
 .PHONY: bench
-bench: setup ## figures against their goals, into target/bench/results.jsonl (BENCH=executor: that one)
+bench: setup-bench ## figures against their goals, into target/bench/results.jsonl (BENCH=executor: that one)
 	@$(MAKE) --no-print-directory build PROFILE=release HARNESS_BIN=$(BENCH_STACK)
 	@$(CARGO) build --quiet --release -p writ-bench
 	@tests/bench/peers/install $(OUT)/peers
@@ -126,6 +126,10 @@ setup:
 .PHONY: setup-test
 setup-test:
 	@tests/harness/setup python
+
+.PHONY: setup-bench
+setup-bench:
+	@tests/harness/setup bench
 	@tests/e2e/mcp-client/install $(OUT)/mcp-client
 
 .PHONY: clean
