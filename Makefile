@@ -126,11 +126,11 @@ setup:
 .PHONY: setup-test
 setup-test:
 	@tests/harness/setup python
+	@tests/e2e/mcp-client/install $(OUT)/mcp-client
 
 .PHONY: setup-bench
 setup-bench:
 	@tests/harness/setup bench
-	@tests/e2e/mcp-client/install $(OUT)/mcp-client
 
 .PHONY: clean
 clean: ## removes what was built
