@@ -1,4 +1,5 @@
-//! The system calls that decide what this process is and what a child becomes. The only `unsafe` of the project.
+//! The system calls that decide what this process is and what a child becomes. The only `unsafe` of agent-exec; the start of
+//! `inspect` has the other (docs/adr/0009-inspect-without-a-c-library.md).
 //!
 //! agent-exec has one thread, which is what makes both the switch of fsuid and the work of a child before its exec sound.
 
