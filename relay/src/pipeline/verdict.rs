@@ -127,14 +127,16 @@ impl Unanswered {
     /// A read that got no answer.
     pub(super) fn read(missed: &Missed, about: &About) -> Self {
         let refusal = match missed {
-            // It only reads: whatever became of it, it may be asked again.
-            Missed::Session(session::Error::NoAnswer(what)) => Refusal::because(Code::SessionLost, what, about),
+            // It only reads: whatever became of it, it may be asked again. It had left, so the target was reached.
+            Missed::Session(session::Error::NoAnswer(what) | session::Error::Unreachable(what)) => {
+                Refusal::because(Code::SessionLost, what, about)
+            }
             missed => missed.refusal(about),
         };
         let status = match missed {
             missed if missed.never_began() => Status::Refused,
             Missed::Session(session::Error::NotSent(_)) => Status::Refused,
-            Missed::Session(session::Error::NoAnswer(_)) => Status::Failed,
+            Missed::Session(session::Error::NoAnswer(_) | session::Error::Unreachable(_)) => Status::Failed,
             Missed::Session(_) | Missed::Forged(_) => Status::Unknown,
         };
         Self { status, refusal }

@@ -236,22 +236,26 @@ async fn server_evil_after_the_login_is_an_error_in_time_and_the_relay_lives() {
             Manner::Floods(&[b'x'; 32768], None),
             "protocol_error",
         ),
-        ("a hello that never comes", Manner::Floods(b"", None), "unreachable"),
+        ("a hello that never comes", Manner::Floods(b"", None), "session_lost"),
         (
             "an endless standard error",
             Manner::Floods(&[b'x'; 32768], Some(1)),
-            "unreachable",
+            "session_lost",
         ),
         (
             "an endless stream nobody knows",
             Manner::Floods(&[b'x'; 32768], Some(7)),
-            "unreachable",
+            "session_lost",
         ),
     ];
     let count = attacks.len();
     for (name, manner, code) in attacks {
         let world = World::new(manner).await;
         attacked(name, &world, code, &["open", "request", "outcome"]).await;
+        if code == "session_lost" {
+            let outcome = world.records().into_iter().find(|record| record["event"] == "outcome");
+            assert_eq!(outcome.unwrap()["status"], "failed", "{name}: it had left");
+        }
     }
     println!("{count} attacks, {count} refused");
 }
