@@ -325,6 +325,9 @@ fn lines_that_mean_nothing_are_refused_by_both() {
     println!("{} signatures, {} verdicts agree", tally.signatures, tally.signatures);
 }
 
+/// A certificate: its name, its CA, its life and what it says, as arguments of ssh-keygen.
+type Certified<'a> = (&'a str, &'a Key, &'a [&'a str], &'a [&'a str], Expect);
+
 /// Certificates of an approvers' CA, over keys of each kind. REQ-APPROVER-5
 #[test]
 fn certificates_are_judged_as_ssh_keygen_judges_them_and_more_strictly() {
@@ -339,7 +342,7 @@ fn certificates_are_judged_as_ssh_keygen_judges_them_and_more_strictly() {
     );
     let life = ["-V", "20270101Z:20270201Z"];
     for key in kinds(&bench) {
-        let table: &[(&str, &Key, &[&str], &[&str], Expect)] = &[
+        let table: &[Certified<'_>] = &[
             ("good", &ca, &life, &["-n", "carol"], Expect::Good),
             ("among others", &ca, &life, &["-n", "root,carol"], Expect::Good),
             ("somebody else", &ca, &life, &["-n", "mallory"], Expect::Bad),
