@@ -264,7 +264,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// REQ-STATEMENT-6
+        /// REQ-STATEMENT-6, REQ-STATEMENT-10
         #[test]
         fn two_payloads_never_share_a_statement(a in payload(), b in payload(), near in proptest::bool::ANY) {
             // Half of them alike but for their arguments.

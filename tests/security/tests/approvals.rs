@@ -15,6 +15,7 @@ use harness::{By, Changed, EvilRelay, Leaves, Stack, Target, assert_refused, eff
 use openssh::sshsig;
 use security::approvals::{Person, approval, line, on, statement};
 use security::changes::{payload, permit};
+use security::maze::{maze, reader, sha256, shown};
 use security::{LOG, WEB, add_action, stack, still_serves, tell};
 use serde_json::{Map, Value, json};
 
@@ -496,4 +497,46 @@ fn an_approved_read_is_shown_once() {
         records.iter().filter(of_it).count()
     };
     assert_eq!((own("intent"), own("result")), (1, 1));
+}
+
+/// What is approved with a file is approved by its content: another content at the same path is refused, and the approval is
+/// still good for the one that it names.
+#[test]
+fn pinned_file_changed() {
+    let stack = stack();
+    let mut scene = Scene::new(&stack);
+    let root = maze(&stack).unwrap();
+    let wants = format!("risk = \"destroy\"\napprovals = 1\napproval_window_s = {WINDOW}");
+    let manifest = reader("run_file", "/var/log/maze", "pin = true\n").replace("risk = \"read\"", &wants);
+    let _action = add_action(target(&stack), "run_file", &manifest).unwrap();
+    scene.relay = EvilRelay::start(&stack, WEB).unwrap();
+    let approved = "drop view orders_old;\n";
+    let args = json!({"path": {"path": "/var/log/maze/file", "sha256": sha256(approved)}});
+    let mut asked = scene.relay.payload("run_file", args);
+    asked.insert("expires".to_owned(), json!(now() + WINDOW - 100));
+    let approval = scene.approved(&asked, &[&scene.carol]);
+    let file = root.join("var/log/maze/file");
+    for content in [
+        "drop table orders;\n",
+        "",
+        "drop view orders_old;\ndrop table orders;\n",
+    ] {
+        std::fs::write(&file, content).unwrap();
+        assert_refused(&stack, By::Target(WEB), Leaves::Record, "file_changed", || {
+            Ok(code(&scene.send(&asked, &approval)))
+        })
+        .unwrap();
+    }
+    // The digest of the other content, under the approval of this one.
+    let mut other = asked.clone();
+    other["args"]["path"]["sha256"] = json!(sha256("drop table orders;\n"));
+    std::fs::write(&file, "drop table orders;\n").unwrap();
+    assert_refused(&stack, By::Target(WEB), Leaves::Record, "approval_invalid", || {
+        Ok(code(&scene.send(&other, &approval)))
+    })
+    .unwrap();
+    std::fs::write(&file, approved).unwrap();
+    let answer = scene.send(&asked, &approval);
+    assert_eq!((code(&answer).as_str(), shown(&answer)), ("none", approved), "{answer}");
+    tell("pinned_file_changed", 4);
 }

@@ -105,7 +105,7 @@ fn blob(signature: &str) -> Vec<u8> {
 }
 
 /// Threats `sig_sk_without_touch`, `sig_wrong_namespace`, `approver_unknown`, `approver_expired`, each against every kind.
-/// REQ-APPROVER-1, REQ-APPROVER-4, REQ-APPROVER-6
+/// REQ-APPROVER-1, REQ-APPROVER-4, REQ-APPROVER-6, REQ-APPROVER-7
 #[test]
 fn each_verdict_is_that_of_ssh_keygen() {
     let bench = Bench::new();
