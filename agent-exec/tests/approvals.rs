@@ -531,13 +531,16 @@ fn approver_key_from_task_ca() {
     assert_eq!(scene.people(vec![certified(CAROL, 60, &text, carol)]), ["carol"]);
 }
 
+/// A certificate: its name, its CA, what it says, and why it does not count.
+type Certified = (&'static str, u8, fn(&mut Builder), &'static str);
+
 /// REQ-APPROVAL-4
 #[test]
 fn a_certificate_names_one_approver_and_nothing_that_is_not_understood() {
     let mut scene = Scene::new(1);
     scene.signers = line("dave", "", &key(DAVE)) + &line("carol,erin", "cert-authority ", &key(60));
     let text = scene.own_text();
-    let table: [(&str, u8, fn(&mut Builder), &str); 5] = [
+    let table: [Certified; 5] = [
         (
             "nobody",
             60,

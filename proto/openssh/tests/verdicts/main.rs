@@ -443,6 +443,93 @@ fn certificates_are_judged_as_ssh_keygen_judges_them_and_more_strictly() {
     );
 }
 
+/// Lines as somebody might write them: of a principal's signature that counts here, ssh-keygen says the same. The other way
+/// round it says yes to more. REQ-APPROVER-1
+#[test]
+fn no_line_counts_here_that_ssh_keygen_does_not_count() {
+    use proptest::strategy::{Strategy as _, ValueTree as _};
+    let bench = Bench::new();
+    let keys = [
+        bench.file_key("one", &["-t", "ed25519"]),
+        bench.file_key("two", &["-t", "ecdsa", "-b", "256"]),
+        bench.token("three", &Algorithm::SkEcdsaSha2NistP256, "ssh:", 4),
+    ];
+    let signature = bench.sign(&keys[0], NAMESPACE, HashAlg::Sha512, MESSAGE, TOUCHED);
+    // Mostly what is in order, so that most files have one fault at most.
+    let pick = |fine: &'static [&'static str], other: &'static [&'static str]| {
+        let (fine, other) = (proptest::sample::select(fine), proptest::sample::select(other));
+        proptest::prop_oneof![9 => fine, 1 => other]
+    };
+    let principals = pick(
+        &["carol"],
+        &[
+            "carol,dave",
+            "dave",
+            "Carol",
+            "ca*",
+            "\"carol\"",
+            "#carol",
+            "carol,",
+            "!carol",
+        ],
+    );
+    let option = pick(
+        &[
+            "namespaces=\"approve.v1@writ.internal\"",
+            "namespaces=\"git,approve.v1@writ.internal\"",
+            "valid-before=\"20280101Z\"",
+            "valid-before=\"20270115080000Z\"",
+            "valid-after=\"20270115080000Z\"",
+            "valid-after=\"202701010000Z\"",
+        ],
+        &[
+            "namespaces=\"git\"",
+            "namespaces=\"*\"",
+            "valid-before=\"20270115075959Z\"",
+            "valid-after=\"202701150801Z\"",
+            "valid-after=\"20260101\"",
+            "cert-authority",
+            "valid-before=\"20280230Z\"",
+            "",
+            "namespaces",
+            "valid-before=\"\"",
+            "VALID-BEFORE=\"20200101Z\"",
+            "no-pty",
+            "a\"b\\\"c\"",
+        ],
+    );
+    let space = pick(&[" ", "\t", "  ", " \t "], &["\u{a0}", "", "\r", "\u{b}"]);
+    let tail = pick(&["", " a comment", " #", "\t", " \""], &["=", "\r", "A", "\u{e9}"]);
+    let options = (proptest::collection::vec(option, 0..3), pick(&[","], &[", ", ",,", ""]));
+    let spaces = (space.clone(), space.clone(), space);
+    let line = (principals, options, 0..keys.len(), spaces, tail);
+    let lines = proptest::collection::vec(line, 1..3);
+    let (mut counted, mut both) = (0, 0);
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    for _ in 0..1000 {
+        let tree = lines.new_tree(&mut runner).unwrap();
+        let text: String = tree
+            .current()
+            .into_iter()
+            .map(|(principals, (options, comma), key, (lead, between, last), tail)| {
+                let lead = if lead == " " { "" } else { lead };
+                let options = options.join(comma);
+                let gap = if options.is_empty() { "" } else { last };
+                format!("{lead}{principals}{between}{options}{gap}{}{tail}\n", keys[key].public)
+            })
+            .collect();
+        let case = case(&text, &signature);
+        if ours(&case).is_ok() {
+            counted += 1;
+            assert!(bench.theirs(&case), "{text}");
+        } else {
+            both += usize::from(!bench.theirs(&case));
+        }
+    }
+    assert!(counted > 50, "{counted} of 1000");
+    println!("1000 files, {counted} count here and there, {both} in neither");
+}
+
 /// A key has one form, so that two signatures of it are seen to be one key's.
 #[test]
 fn a_point_that_is_written_with_one_coordinate_is_no_key() {
