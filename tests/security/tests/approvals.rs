@@ -11,7 +11,8 @@
 
 use harness::evil::{code, outcome};
 use harness::stack::{new_id, now};
-use harness::{By, Changed, EvilRelay, Leaves, Stack, Target, assert_refused, effects, records};
+use harness::{By, Changed, EvilRelay, Leaves, Opened, Stack, Target, assert_refused, effects, records};
+use openssh::key::SigningKey;
 use openssh::sshsig;
 use security::approvals::{Person, approval, line, on, statement};
 use security::changes::{payload, permit};
@@ -497,6 +498,23 @@ fn an_approved_read_is_shown_once() {
         records.iter().filter(of_it).count()
     };
     assert_eq!((own("intent"), own("result")), (1, 1));
+    // After a restart of the machine that took the ledger with it the log knows that it was shown.
+    let root = target(&stack).root();
+    let log = root.at("var/log/writ/00000000000000000001.jsonl");
+    let here = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let before = std::fs::read_to_string(&log).unwrap();
+    std::fs::write(&log, before.replace(here.trim(), &new_id())).unwrap();
+    for claim in std::fs::read_dir(root.at("var/lib/writ/ledger")).unwrap() {
+        std::fs::remove_file(claim.unwrap().path()).unwrap();
+    }
+    let task = Opened {
+        task_id: scene.relay.task.task_id.clone(),
+        key: SigningKey::from_openssh(&scene.relay.task.key.to_openssh().unwrap()).unwrap(),
+        certificate: scene.relay.task.certificate.clone(),
+    };
+    scene.relay = EvilRelay::log_in(&stack, WEB, task).unwrap();
+    scene.relay.present_own().unwrap();
+    assert_eq!(ask(&mut scene), (json!(true), Value::Null));
 }
 
 /// What is approved with a file is approved by its content: another content at the same path is refused, and the approval is
