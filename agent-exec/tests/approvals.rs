@@ -674,6 +674,29 @@ fn sig_wrong_namespace_and_garbage_are_no_approvals() {
 
 /// REQ-APPROVAL-9
 #[test]
+fn of_several_signatures_that_do_not_count_the_first_says_why() {
+    let mut scene = Scene::new(2);
+    scene.signers += &line("alice", "", &key(70));
+    let (unknown, requester) = (scene.signed(50), scene.signed(70));
+    let code = |sigs: Vec<String>| {
+        let refusal = scene.with(sigs).unwrap_err();
+        (
+            refusal.code,
+            refusal
+                .message
+                .split("; ")
+                .nth(1)
+                .map(|what| what.split(':').next().unwrap().to_owned()),
+        )
+    };
+    let first = code(vec![scene.signed(CAROL), unknown.clone(), requester.clone()]);
+    assert_eq!(first, (Code::ApproverUnknown, Some("signature 2".to_owned())));
+    let first = code(vec![requester, scene.signed(CAROL), unknown]);
+    assert_eq!(first, (Code::ApproverIsRequester, Some("signature 1".to_owned())));
+}
+
+/// REQ-APPROVAL-9
+#[test]
 fn a_file_that_cannot_be_used_lets_nobody_approve() {
     let scene = Scene::new(1);
     let approval = Approval {
