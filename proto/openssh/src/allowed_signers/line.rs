@@ -244,6 +244,24 @@ fn read_key(kind: &str, base64: &str) -> Result<PersonKey, String> {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_line_is_bounded() {
+        let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f";
+        let long = |length: usize| {
+            let text = format!("carol {key} ");
+            format!("{text}{}", "x".repeat(length - text.len()))
+        };
+        // Whether these 32 bytes are a point does not matter to what is said of the length.
+        let length = |text: &str| parse(1, text).err() != Some(format!("has more than {MAX_LINE} bytes"));
+        assert!(length(&long(MAX_LINE)) && length(&long(MAX_LINE - 1)) && !length(&long(MAX_LINE + 1)));
+        let names = |number: usize| (0..number).map(|name| name.to_string()).collect::<Vec<_>>().join(",");
+        assert_eq!(
+            read_principals(&names(MAX_PRINCIPALS)).map(|names| names.len()),
+            Ok(256)
+        );
+        assert!(read_principals(&names(MAX_PRINCIPALS + 1)).is_err());
+    }
+
     /// `date -u -d … +%s`
     #[test]
     fn times_are_those_of_the_calendar() {
@@ -253,6 +271,9 @@ mod tests {
             ("20240301Z", 1_709_251_200),
             ("20270115080000Z", 1_800_000_000),
             ("202701150800Z", 1_800_000_000),
+            ("20270228Z", 1_803_772_800),
+            ("20270430Z", 1_809_043_200),
+            ("20271231235959Z", 1_830_297_599),
             ("21000301Z", 4_107_542_400),
             ("99991231235959Z", 253_402_300_799),
         ] {
