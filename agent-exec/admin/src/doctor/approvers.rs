@@ -217,6 +217,35 @@ mod tests {
     }
 
     #[test]
+    fn the_shipped_example_names_four_people() {
+        let report = judged(
+            Some(include_str!("../../../../deploy/target/approvers.example")),
+            true,
+            2,
+        );
+        assert!(
+            report.text().contains("the keys in files of dave do not count"),
+            "{}",
+            report.text()
+        );
+        let report = judged(
+            Some(include_str!("../../../../deploy/target/approvers.example")),
+            false,
+            3,
+        );
+        assert!(
+            report.found().is_empty() && !report.text().contains("may approve\n"),
+            "{}",
+            report.text()
+        );
+        assert!(
+            report.text().contains("dave may approve with a key in a file"),
+            "{}",
+            report.text()
+        );
+    }
+
+    #[test]
     fn each_fault_is_a_finding_with_its_line() {
         for (file, what) in [
             ("carol\n".to_owned(), "approvers: line 1: is not `principals"),
