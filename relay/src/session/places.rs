@@ -231,11 +231,12 @@ impl Places {
         if let Some(why) = &state.over {
             return Err(Error::NotSent(why.clone()));
         }
-        if let Some(error) = state.channels.iter().find_map(broken) {
+        let is_broken = |channel: &Arc<Channel>| Some((Arc::clone(channel), broken(channel)?));
+        if let Some((channel, error)) = state.channels.iter().find_map(is_broken) {
+            drop(state);
             // From now on, whatever becomes of that channel: only what is under way goes on here.
-            state.retired = true;
-            self.free.close();
-            return Err(error);
+            self.retire();
+            return Err(self.unasked(&channel, error));
         }
         while let Some((channel, _)) = state.idle.pop() {
             if channel.is_alive() {
@@ -336,6 +337,17 @@ impl Places {
             self.end(why);
         }
         broken
+    }
+
+    /// What is in the way of somebody who has asked nothing yet. A channel that went before its hello speaks for the target
+    /// only where it is the first of a connection that stands; else there is another connection to ask on.
+    pub(super) fn unasked(&self, channel: &Arc<Channel>, error: Error) -> Error {
+        match error {
+            Error::Unreachable(why) if self.has_broken(&why) || !Arc::ptr_eq(channel, &self.first) => {
+                Error::NotSent(why)
+            }
+            error => error,
+        }
     }
 
     /// Gives no more places. The connection ends when nobody uses it any more.

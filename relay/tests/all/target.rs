@@ -80,6 +80,10 @@ pub(crate) enum Manner {
     Mutters,
     /// Sends this again and again instead of a hello, on its standard error or its output.
     Floods(&'static [u8], Option<u32>),
+    /// Says no hello in this one of its sessions, counted from 1: it ends it.
+    Dies(usize),
+    /// Says no hello in this one of its sessions, counted from 1: it is silent there.
+    IsSilent(usize),
 }
 
 /// What answers wait for, until a test opens it.
@@ -440,11 +444,20 @@ impl Handler for Actor {
         session: &mut Session,
     ) -> Result<(), russh::Error> {
         assert_eq!(command, wire::EXEC.as_bytes());
-        self.facts.seen.sessions.fetch_add(1, Ordering::SeqCst);
+        let count = self.facts.seen.sessions.fetch_add(1, Ordering::SeqCst) + 1;
         self.facts.seen.open.fetch_add(1, Ordering::SeqCst);
         let (feed, fed) = mpsc::unbounded_channel();
         self.sessions.insert(channel, feed);
-        tokio::spawn(agent_exec(Arc::clone(&self.facts), session.handle(), channel, fed));
+        let (facts, handle) = (Arc::clone(&self.facts), session.handle());
+        match self.facts.manner {
+            Manner::Dies(which) if which == count => {
+                tokio::spawn(async move { handle.close(channel).await });
+            }
+            Manner::IsSilent(which) if which == count => {}
+            _ => {
+                tokio::spawn(agent_exec(facts, handle, channel, fed));
+            }
+        }
         Ok(())
     }
 

@@ -1,0 +1,76 @@
+//! A channel that is no good, beside others that are: it costs nobody anything that had not left.
+
+use std::sync::atomic::Ordering;
+
+use relay::seats::BOUNDS;
+use relay::session::Error;
+use serde_json::json;
+use wire::Code;
+
+use crate::sessions::{Far, SOON, ask, until};
+use crate::target::Manner;
+use crate::world::{ALICE, World, tail};
+
+fn restart() -> serde_json::Value {
+    json!({ "action": "restart", "target": "web-1", "reason": "why" })
+}
+
+/// REQ-SESSION-25
+#[tokio::test]
+async fn a_change_whose_channel_goes_before_its_hello_goes_out_on_another_connection() {
+    for manner in [Manner::Dies(2), Manner::IsSilent(2)] {
+        let world = World::new(manner.clone()).await;
+        let mut client = world.client(ALICE).await;
+        let (read, is_error) = client.call("tail_log", tail()).await;
+        assert!(!is_error, "{read}");
+        // Somebody else has the first channel, which is good.
+        let task = read["task_id"].as_str().unwrap().parse().unwrap();
+        let connection = world.relay.seats.of(&task)[0].connection().unwrap();
+        let first = connection.session(SOON).await.unwrap();
+        first.greeted().await.unwrap();
+        let (said, is_error) = client.call("run_action", restart()).await;
+        assert!(!is_error, "{manner:?}: nothing of it had left: {said}");
+        let requests = world.seen.requests.lock().unwrap().clone();
+        assert_eq!(requests.len(), 2, "{manner:?}: it left once");
+        assert_eq!(world.seen.connections.load(Ordering::SeqCst), 2);
+        assert!(!connection.is_alive(), "{manner:?}: nobody else is sent that way");
+        drop(first);
+    }
+}
+
+/// REQ-SESSION-25
+#[tokio::test]
+async fn whoever_finds_a_connection_with_such_a_channel_asks_on_another() {
+    let far = Far::new(Manner::Dies(2)).await;
+    let connection = far.connect(BOUNDS).await.unwrap();
+    let first = connection.session(SOON).await.unwrap();
+    first.greeted().await.unwrap();
+    let second = connection.session(SOON).await.unwrap();
+    let error = second.greeted().await.unwrap_err();
+    assert!(matches!(error, Error::NotSent(_)), "{error}");
+    let error = connection.session(SOON).await.unwrap_err();
+    assert!(matches!(error, Error::NotSent(_)), "{error}");
+    assert!(!connection.is_alive());
+    ask(&first, 1).await.unwrap();
+    assert_eq!(far.count(), (1, 2), "what is under way goes on");
+}
+
+/// REQ-SESSION-25
+#[tokio::test]
+async fn the_first_channel_of_a_connection_speaks_for_the_target() {
+    let world = World::new(Manner::Dies(1)).await;
+    let (said, _) = world.client(ALICE).await.call("run_action", restart()).await;
+    assert_eq!(said["code"], "unreachable", "{said}");
+    assert_eq!(world.seen.connections.load(Ordering::SeqCst), 1);
+    assert!(world.seen.requests.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_connection_of_which_somebody_learns_that_it_is_no_good_ends_at_once() {
+    let far = Far::new(Manner::RefusesCertificate(Code::CertificateRevoked)).await;
+    let connection = far.connect(BOUNDS).await.unwrap();
+    until("the certificate is refused", || !connection.is_alive()).await;
+    let error = connection.session(SOON).await.unwrap_err();
+    assert!(matches!(error, Error::LineRefused(Code::CertificateRevoked)), "{error}");
+    until("sshd sees its end", || far.seen.open.load(Ordering::SeqCst) == 0).await;
+}
