@@ -84,6 +84,8 @@ pub(crate) enum Manner {
     Dies(usize),
     /// Says no hello in this one of its sessions, counted from 1: it is silent there.
     IsSilent(usize),
+    /// Says hello once more in its first session when this is open, which ends it.
+    HelloAgain(Gate),
 }
 
 /// What answers wait for, until a test opens it.
@@ -454,6 +456,14 @@ impl Handler for Actor {
                 tokio::spawn(async move { handle.close(channel).await });
             }
             Manner::IsSilent(which) if which == count => {}
+            Manner::HelloAgain(ref gate) if count == 1 => {
+                let (gate, hello, says) = (gate.clone(), facts.hello(), handle.clone());
+                tokio::spawn(async move {
+                    gate.wait().await;
+                    says.data(channel, hello).await
+                });
+                tokio::spawn(agent_exec(facts, handle, channel, fed));
+            }
             _ => {
                 tokio::spawn(agent_exec(facts, handle, channel, fed));
             }
