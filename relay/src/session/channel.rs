@@ -289,7 +289,11 @@ impl Channel {
         {
             let mut state = self.shared.state();
             if let Some(why) = &state.over {
-                return Err(Error::NotSent(why.clone()));
+                return Err(match &state.unbelieved {
+                    // Somebody has decided: on another channel it is no different.
+                    Some(error) if !matches!(error, Error::Unreachable(_)) => error.clone(),
+                    _ => Error::NotSent(why.clone()),
+                });
             }
             if let Some((patience, answer)) = question {
                 if state.waiting.is_empty() {
@@ -325,7 +329,7 @@ impl Channel {
         // Part of it may be out: the channel cannot be used again, and nobody knows what arrived.
         self.end(&why);
         drop(whole);
-        Err(Error::NoAnswer(why))
+        Err(self.unbelieved().unwrap_or(Error::NoAnswer(why)))
     }
 }
 

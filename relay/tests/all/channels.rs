@@ -7,7 +7,7 @@ use relay::session::Error;
 use serde_json::json;
 use wire::Code;
 
-use crate::sessions::{Far, SOON, ask, until};
+use crate::sessions::{Far, SOON, ask, request, until};
 use crate::target::Manner;
 use crate::world::{ALICE, World, tail};
 
@@ -73,4 +73,24 @@ async fn a_connection_of_which_somebody_learns_that_it_is_no_good_ends_at_once()
     let error = connection.session(SOON).await.unwrap_err();
     assert!(matches!(error, Error::LineRefused(Code::CertificateRevoked)), "{error}");
     until("sshd sees its end", || far.seen.open.load(Ordering::SeqCst) == 0).await;
+}
+
+/// REQ-SESSION-15
+#[tokio::test]
+async fn whoever_asks_after_a_hello_that_does_not_hold_is_told_why() {
+    let far = Far::new(Manner::ForgesHello).await;
+    let connection = far.connect(BOUNDS).await.unwrap();
+    let session = connection.session(SOON).await.unwrap();
+    let error = session.greeted().await.unwrap_err();
+    assert!(matches!(error, Error::Receipt(_)), "{error}");
+    let error = session.ask(&[request(1)], SOON).await.unwrap_err();
+    assert!(matches!(error, Error::Receipt(_)), "{error}");
+    // One that only went says nothing of the target: what did not leave can leave elsewhere.
+    let far = Far::new(Manner::Dies(1)).await;
+    let connection = far.connect(BOUNDS).await.unwrap();
+    let session = connection.session(SOON).await.unwrap();
+    let error = session.greeted().await.unwrap_err();
+    assert!(matches!(error, Error::Unreachable(_)), "{error}");
+    let error = session.ask(&[request(1)], SOON).await.unwrap_err();
+    assert!(matches!(error, Error::NotSent(_)), "{error}");
 }

@@ -75,7 +75,7 @@ fn channels(channels: usize) -> Bounds {
     Bounds { channels, ..BOUNDS }
 }
 
-fn request(number: u32) -> RelayLine {
+pub(crate) fn request(number: u32) -> RelayLine {
     let payload = serde_json::json!({
         "v": 1, "task_id": TASK, "request_id": format!("0192e4a0-7f00-7000-8000-{number:012}"),
         "requester": { "brain": "b", "person": "p", "proof": "relay" }, "reason": "why", "target": "web-1",
