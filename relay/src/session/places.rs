@@ -90,11 +90,8 @@ impl Drop for Place {
             places.state().idle.push((Arc::clone(&self.channel), Instant::now()));
             return;
         }
-        if self.channel.unbelieved().is_some() {
-            // The next one asks on another connection.
-            places.retire();
-        }
-        places.state().channels.retain(|channel| channel.is_alive());
+        // Where it is no good, the next one asks on another connection.
+        places.forget(&mut places.state());
     }
 }
 
@@ -233,9 +230,9 @@ impl Places {
         }
         let is_broken = |channel: &Arc<Channel>| Some((Arc::clone(channel), broken(channel)?));
         if let Some((channel, error)) = state.channels.iter().find_map(is_broken) {
-            drop(state);
             // From now on, whatever becomes of that channel: only what is under way goes on here.
-            self.retire();
+            self.retire_in(&mut state);
+            drop(state);
             return Err(self.unasked(&channel, error));
         }
         while let Some((channel, _)) = state.idle.pop() {
@@ -243,8 +240,21 @@ impl Places {
                 return Ok(Some(channel));
             }
         }
-        state.channels.retain(|channel| channel.is_alive());
+        self.forget(&mut state);
         Ok(None)
+    }
+
+    /// Forgets the channels that are over. Where one of them says that nothing more is to be asked here, that is not forgotten.
+    fn forget(&self, state: &mut State) {
+        let mut is_no_good = false;
+        state.channels.retain(|channel| {
+            let is_alive = channel.is_alive();
+            is_no_good |= !is_alive && broken(channel).is_some();
+            is_alive
+        });
+        if is_no_good {
+            self.retire_in(state);
+        }
     }
 
     fn place(self: &Arc<Self>, channel: Arc<Channel>, permit: OwnedSemaphorePermit) -> Place {
@@ -352,7 +362,11 @@ impl Places {
 
     /// Gives no more places. The connection ends when nobody uses it any more.
     pub(super) fn retire(&self) {
-        self.state().retired = true;
+        self.retire_in(&mut self.state());
+    }
+
+    fn retire_in(&self, state: &mut State) {
+        state.retired = true;
         self.free.close();
         self.changed.notify_one();
     }
@@ -394,7 +408,7 @@ impl Places {
         // While it is used nothing says until when.
         let idle_since = if state.uses == 0 { state.used } else { now };
         let mut next = idle_since + self.bounds.connection_idle;
-        state.channels.retain(|channel| channel.is_alive());
+        self.forget(&mut state);
         state.idle.retain(|(channel, _)| channel.is_alive());
         let mut open = state.channels.len();
         let mut closed = Vec::new();

@@ -1,9 +1,10 @@
 //! A channel that is no good, beside others that are: it costs nobody anything that had not left.
 
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use relay::seats::BOUNDS;
-use relay::session::Error;
+use relay::session::{Bounds, Error};
 use serde_json::json;
 use wire::Code;
 
@@ -93,4 +94,26 @@ async fn whoever_asks_after_a_hello_that_does_not_hold_is_told_why() {
     assert!(matches!(error, Error::Unreachable(_)), "{error}");
     let error = session.ask(&[request(1)], SOON).await.unwrap_err();
     assert!(matches!(error, Error::NotSent(_)), "{error}");
+}
+
+/// REQ-SESSION-15
+#[tokio::test]
+async fn a_connection_whose_hello_did_not_hold_stays_unused_when_its_channel_is_forgotten() {
+    let far = Far::new(Manner::ForgesHello).await;
+    // While it is used its keeper looks again each time that this is over.
+    let bounds = Bounds {
+        connection_idle: Duration::from_millis(50),
+        ..BOUNDS
+    };
+    let connection = far.connect(bounds).await.unwrap();
+    let _in_use = connection.in_use();
+    assert_eq!(connection.ahead_s().await, None);
+    let begun = Instant::now();
+    while begun.elapsed() < bounds.connection_idle * 10 {
+        assert!(!connection.is_alive(), "after {:?}", begun.elapsed());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let error = connection.session(SOON).await.unwrap_err();
+    assert!(matches!(error, Error::NotSent(_)), "{error}");
+    assert_eq!(far.count(), (1, 1), "no other channel of it");
 }
