@@ -230,3 +230,25 @@ async fn a_read_that_is_asked_once_more_does_not_wait_for_its_own_place() {
     assert_eq!(world.seen.sessions.load(Ordering::SeqCst), 2, "on another channel");
     assert_eq!(world.seen.requests.lock().unwrap().len(), 2, "it left once");
 }
+
+#[tokio::test]
+async fn a_change_waits_for_a_hello_no_longer_than_its_bytes_are_good() {
+    static PASSED_S: AtomicU64 = AtomicU64::new(0);
+    fn clock() -> u64 {
+        relay::serve::now() + PASSED_S.load(Ordering::SeqCst)
+    }
+    let mut world = World::new(Manner::IsSilent(1)).await;
+    world.clock(clock);
+    *world.ca.meanwhile.lock().unwrap() = Some(Box::new(|| PASSED_S.store(29, Ordering::SeqCst)));
+    let begun = Instant::now();
+    let change = json!({ "action": "restart", "target": "web-1", "reason": "why" });
+    let (said, _) = world.client(ALICE).await.call("run_action", change).await;
+    assert_eq!(
+        (&said["code"], &said["retryable"]),
+        (&json!("unreachable"), &json!(true)),
+        "{said}"
+    );
+    assert!(said["message"].as_str().unwrap().contains("hello"), "{said}");
+    // A hello may take five.
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+}
