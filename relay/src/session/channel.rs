@@ -449,6 +449,8 @@ impl Reader {
         match line {
             TargetLine::Hello(_) => Err("the target sent a second hello".to_owned()),
             TargetLine::Answer(answer) => self.shared.give(Ok(answer)),
+            // Of no line: whatever the reason, nobody reads any more there.
+            TargetLine::Refused { line: 0, code } => Err(format!("the target gave the session up: {code}")),
             TargetLine::Refused { line, code } => {
                 let mut state = self.shared.state();
                 let asked = state.waiting.front().map(|waiting| (waiting.first, waiting.line));
@@ -465,7 +467,8 @@ impl Reader {
                     _ => {
                         // What was asked after it is answered on its own; nothing new is asked here.
                         tracing::warn!(target_name = %self.far.name, line, %code, "the target refused a certificate");
-                        state.refused = Some(code);
+                        // A second one can be no more than that it waits no longer for another.
+                        state.refused.get_or_insert(code);
                         Ok(())
                     }
                 }

@@ -117,3 +117,26 @@ async fn a_connection_whose_hello_did_not_hold_stays_unused_when_its_channel_is_
     assert!(matches!(error, Error::NotSent(_)), "{error}");
     assert_eq!(far.count(), (1, 1), "no other channel of it");
 }
+
+#[tokio::test]
+async fn a_session_that_the_target_gives_up_is_over_and_its_connection_is_not() {
+    let far = Far::new(Manner::GivesUpOnce).await;
+    let connection = far.connect(BOUNDS).await.unwrap();
+    let session = connection.session(SOON).await.unwrap();
+    let begun = Instant::now();
+    let error = ask(&session, 1).await.unwrap_err();
+    assert!(matches!(error, Error::NoAnswer(_)), "{error}");
+    assert!(begun.elapsed() < SOON / 2, "at once");
+    drop(session);
+    ask(&connection.session(SOON).await.unwrap(), 2).await.unwrap();
+    assert_eq!(far.count(), (1, 2));
+}
+
+#[tokio::test]
+async fn why_a_certificate_was_refused_is_not_forgotten_when_the_target_waits_no_longer_for_another() {
+    let far = Far::new(Manner::GivesUpWaiting(Code::CertificateRevoked)).await;
+    let connection = far.connect(BOUNDS).await.unwrap();
+    until("the certificate is refused", || !connection.is_alive()).await;
+    let error = connection.session(SOON).await.unwrap_err();
+    assert!(matches!(error, Error::LineRefused(Code::CertificateRevoked)), "{error}");
+}

@@ -86,6 +86,10 @@ pub(crate) enum Manner {
     IsSilent(usize),
     /// Says hello once more in its first session when this is open, which ends it.
     HelloAgain(Gate),
+    /// Gives its session up when the first request comes, and says so.
+    GivesUpOnce,
+    /// Refuses the certificate line, and gives up waiting for another.
+    GivesUpWaiting(Code),
 }
 
 /// What answers wait for, until a test opens it.
@@ -356,6 +360,15 @@ impl Facts {
             RelayLine::Certificate(_) => {
                 self.seen.certificates.fetch_add(1, Ordering::SeqCst);
                 match self.manner {
+                    Manner::GivesUpWaiting(code) => {
+                        let late = Code::TimedOut;
+                        let lines = [(number, code), (number + 1, late)];
+                        Some(
+                            lines
+                                .map(|(line, code)| TargetLine::Refused { line, code }.to_line())
+                                .concat(),
+                        )
+                    }
                     Manner::RefusesCertificate(code) => Some(TargetLine::Refused { line: number, code }.to_line()),
                     Manner::RefusesBeside(code) if number > 1 => {
                         Some(TargetLine::Refused { line: number, code }.to_line())
@@ -368,6 +381,10 @@ impl Facts {
                 let mut requests = self.seen.requests.lock().unwrap();
                 requests.push(payload.clone());
                 match self.manner {
+                    Manner::GivesUpOnce if requests.len() == 1 => {
+                        let code = Code::SessionLost;
+                        Some(TargetLine::Refused { line: 0, code }.to_line())
+                    }
                     Manner::RefusesLine(code) if requests.len() == 1 => {
                         Some(TargetLine::Refused { line: number, code }.to_line())
                     }
