@@ -188,6 +188,8 @@ impl Places {
     /// for one of the others.
     pub(super) async fn take(self: &Arc<Self>, patience: Duration) -> Result<Place, Error> {
         let until = Instant::now() + patience;
+        // Also on the way to a place: a connection that is closed for nobody's using it is closed under nobody.
+        let _in_use = self.in_use();
         loop {
             let permit = self.permit(until).await?;
             if let Some(channel) = self.idle_channel()? {
@@ -398,11 +400,15 @@ impl Places {
             return Next::End(why.clone());
         }
         if state.uses == 0 {
-            if state.retired {
-                return Next::End("another connection has taken its place".to_owned());
-            }
-            if now >= state.used + self.bounds.connection_idle {
-                return Next::End("nobody has used it for a while".to_owned());
+            let why = if state.retired {
+                Some("another connection has taken its place")
+            } else {
+                (now >= state.used + self.bounds.connection_idle).then_some("nobody has used it for a while")
+            };
+            if let Some(why) = why {
+                // Before anybody else looks.
+                state.over = Some(why.to_owned());
+                return Next::End(why.to_owned());
             }
         }
         // While it is used nothing says until when.

@@ -140,3 +140,23 @@ async fn why_a_certificate_was_refused_is_not_forgotten_when_the_target_waits_no
     let error = connection.session(SOON).await.unwrap_err();
     assert!(matches!(error, Error::LineRefused(Code::CertificateRevoked)), "{error}");
 }
+
+/// REQ-SESSION-24
+#[tokio::test]
+async fn a_connection_is_not_closed_under_somebody_whose_channel_is_being_opened() {
+    let far = Far::new(Manner::OpensSlowly(600)).await;
+    let bounds = Bounds {
+        connection_idle: Duration::from_millis(100),
+        ..BOUNDS
+    };
+    let connection = far.connect(bounds).await.unwrap();
+    let first = connection.session(SOON).await.unwrap();
+    first.greeted().await.unwrap();
+    let second = connection.session(SOON);
+    tokio::pin!(second);
+    let early = tokio::time::timeout(Duration::from_millis(50), &mut second).await;
+    assert!(early.is_err(), "it is on its way");
+    drop(first);
+    ask(&second.await.unwrap(), 1).await.unwrap();
+    assert_eq!(far.count(), (1, 2));
+}

@@ -90,6 +90,8 @@ pub(crate) enum Manner {
     GivesUpOnce,
     /// Refuses the certificate line, and gives up waiting for another.
     GivesUpWaiting(Code),
+    /// Takes so many milliseconds to open a session beside the first.
+    OpensSlowly(u64),
 }
 
 /// What answers wait for, until a test opens it.
@@ -447,6 +449,9 @@ impl Handler for Actor {
         reply: ChannelOpenHandle,
         _: &mut Session,
     ) -> Result<(), russh::Error> {
+        if let (Manner::OpensSlowly(ms), 1..) = (&self.facts.manner, self.channels) {
+            tokio::time::sleep(std::time::Duration::from_millis(*ms)).await;
+        }
         if matches!(self.facts.manner, Manner::Sessions(most, _) if self.channels >= most) {
             reply.reject(russh::ChannelOpenFailure::ConnectFailed).await;
         } else {
