@@ -148,17 +148,19 @@ impl Channel {
     /// asked of sshd, the certificate and the hello are not waited for.
     pub(super) async fn open(connection: &LoggedIn, far: &Far, certificate: &Certificate) -> Result<Arc<Self>, Error> {
         let broken = |error: russh::Error| Error::Unreachable(plain(&error));
-        let named = async {
+        // The certificate too: sshd says how much it takes, and that can be nothing.
+        let opened = async {
             let named = connection.handle.channel_open_session().await;
-            named.map_err(|error| match error {
+            let channel = named.map_err(|error| match error {
                 russh::Error::ChannelOpenFailure(_) => Error::ChannelRefused,
                 error => broken(error),
-            })
+            })?;
+            channel.exec(false, wire::EXEC).await.map_err(broken)?;
+            let (read, half) = channel.split();
+            half.data_bytes(certificate.line().into_bytes()).await.map_err(broken)?;
+            Ok((read, half))
         };
-        let channel = within(HELLO, "channel", named).await?;
-        channel.exec(false, wire::EXEC).await.map_err(broken)?;
-        let (read, half) = channel.split();
-        half.data_bytes(certificate.line().into_bytes()).await.map_err(broken)?;
+        let (read, half) = within(HELLO, "channel", opened).await?;
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 waiting: VecDeque::new(),

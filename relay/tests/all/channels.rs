@@ -160,3 +160,10 @@ async fn a_connection_is_not_closed_under_somebody_whose_channel_is_being_opened
     ask(&second.await.unwrap(), 1).await.unwrap();
     assert_eq!(far.count(), (1, 2));
 }
+
+#[tokio::test]
+async fn a_channel_that_takes_no_byte_is_given_up() {
+    let far = Far::new(Manner::TakesNothing).await;
+    let error = far.connect(BOUNDS).await.unwrap_err();
+    assert!(error.to_string().contains("no channel within 5 s"), "{error}");
+}

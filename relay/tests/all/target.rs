@@ -90,6 +90,8 @@ pub(crate) enum Manner {
     GivesUpOnce,
     /// Refuses the certificate line, and gives up waiting for another.
     GivesUpWaiting(Code),
+    /// Its sshd opens sessions and takes no byte on them.
+    TakesNothing,
     /// Takes so many milliseconds to open a session beside the first.
     OpensSlowly(u64),
 }
@@ -168,6 +170,9 @@ pub(crate) async fn serve_with(
         auth_rejection_time: std::time::Duration::ZERO,
         ..server::Config::default()
     };
+    if manner == Manner::TakesNothing {
+        config.window_size = 0;
+    }
     config.keys.push(host_key.private().clone());
     config.preferred.kex = kex;
     config.preferred.cipher = Cow::Borrowed(&[russh::cipher::AES_128_GCM]);
