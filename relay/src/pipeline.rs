@@ -5,7 +5,7 @@
 //! records that it is about to ask, signs, sends, verifies the target's signed answer, records it, and hands it up.
 //!
 //! What the task's certificate does not cover (every change, and a read about whose arguments a policy speaks) the CA judges
-//! request by request, after it was recorded here and before it is sent.
+//! request by request, once its record was written here, while that becomes durable, and before it is sent.
 //!
 //! Each step gives the value that the next one needs, and nothing else makes one: no record, no request; no verified
 //! signature, no outcome. A step that says no ends the call with one Code, in one record of whoever refused. A change whose
@@ -152,9 +152,10 @@ impl Relay {
             }
         };
         let built = self.build(requester, &task, &reached.issued, asked).await?;
-        let recorded = self.record_request(requester, &task, built).await?;
+        let begun = self.begin(requester, &task, built).await?;
         // A session last: while the CA judges, and however long, it is another call's.
-        let told = match self.permitted(&seat, &reached.issued, &recorded).await {
+        let (recorded, permitted) = self.permitted(&seat, &reached.issued, begun).await?;
+        let told = match permitted {
             Ok(permitted) => self.send(&seat, reached, &recorded, permitted, until).await,
             Err(refusal) => Err(refusal),
         };

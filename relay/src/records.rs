@@ -8,6 +8,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use audit::{Draft, Error, Event, Log, Own, Tier, Who};
+use tokio::sync::oneshot;
+use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use wire::ids::{Head, RelayName, RequestId};
 use wire::{Code, Status};
 
@@ -16,6 +18,43 @@ use crate::lock::lock;
 /// The log.
 pub struct Records {
     log: Arc<Mutex<Log>>,
+}
+
+/// A record that is being appended.
+#[must_use = "what the record announces is done once it is durable"]
+pub struct Appending {
+    /// That it stands in the log, where no end of this process takes it away.
+    pub written: Written,
+    /// That no power cut does.
+    pub durable: Durable,
+}
+
+/// The first half of an append.
+pub struct Written {
+    told: oneshot::Receiver<()>,
+}
+
+/// The second half of an append.
+#[must_use = "a record that is not durable announces nothing"]
+pub struct Durable {
+    work: JoinHandle<Result<Head, Error>>,
+}
+
+impl Written {
+    /// Whether it was written; why not, its [`Durable`] says.
+    pub async fn stands(self) -> bool {
+        self.told.await.is_ok()
+    }
+}
+
+impl Durable {
+    /// Waits until it is.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn settle(self) -> Result<Head, Error> {
+        ended(self.work.await)
+    }
 }
 
 impl Records {
@@ -40,18 +79,30 @@ impl Records {
     /// # Errors
     /// Any [`Error`].
     pub async fn append(&self, draft: Draft) -> Result<Head, Error> {
+        self.begin(draft).durable.settle().await
+    }
+
+    /// Begins to append a record, for a caller that has something to do until it is durable. It becomes so whether anybody
+    /// waits or not.
+    pub fn begin(&self, draft: Draft) -> Appending {
         let log = Arc::clone(&self.log);
-        blocking(move || {
+        let (wrote, told) = oneshot::channel();
+        let work = spawn_blocking(move || {
             let pending = lock(&log).write(&draft)?;
+            // Nobody may want to know.
+            let _ = wrote.send(());
             pending.settle()
-        })
-        .await
+        });
+        Appending {
+            written: Written { told },
+            durable: Durable { work },
+        }
     }
 
     /// The newest record.
     pub async fn head(&self) -> Option<Head> {
         let log = Arc::clone(&self.log);
-        tokio::task::spawn_blocking(move || lock(&log).head()).await.ok()
+        spawn_blocking(move || lock(&log).head()).await.ok()
     }
 
     /// What the log says became of these requests, as far as it does. It is read from `since` on, Unix seconds.
@@ -89,11 +140,14 @@ impl Records {
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(gone) => Err(Error::Io {
+    ended(spawn_blocking(work).await)
+}
+
+fn ended<T>(work: Result<Result<T, Error>, JoinError>) -> Result<T, Error> {
+    work.unwrap_or_else(|gone| {
+        Err(Error::Io {
             what: "write the log: its thread is gone",
             source: std::io::Error::other(gone),
-        }),
-    }
+        })
+    })
 }

@@ -6,11 +6,13 @@ use audit::{Draft, Event, Output, Witness};
 use wire::ids::{ActionName, Digest, Fingerprint, Head, RequestId, TargetName, TaskId};
 use wire::{Code, Payload, PayloadWitness, Requester, Risk, Status, Stream};
 
+use super::panics::caught;
 use super::verdict::{self, Unanswered, Verified};
 use super::{Asked, Relay, refusals};
 use crate::call::Done;
 use crate::error::{About, Refusal, RefusedBy};
 use crate::issuer::Issued;
+use crate::records::{Appending, Written};
 use crate::store::{Phase, Request, Task, Unsettled};
 
 /// How long the bytes of a change are good, in seconds: for so long, and the tolerance for clocks, nobody can say of a
@@ -34,6 +36,13 @@ pub(super) struct Built {
     pub(super) payload: String,
     pub(super) expires: u64,
     begun: u64,
+}
+
+/// A request whose record is on its way into the log.
+#[must_use = "a request that was begun has an end"]
+pub(super) struct Begun {
+    built: Built,
+    record: Appending,
 }
 
 /// A request whose record is durable: the only thing that is ever signed.
@@ -198,14 +207,9 @@ impl Relay {
         })
     }
 
-    /// What is about to be asked is durable in the relay's log before anything of it leaves. The store has it first, so that
-    /// a start finds every request that the log has no end of.
-    pub(super) async fn record_request(
-        &self,
-        requester: &Requester,
-        task: &Task,
-        built: Built,
-    ) -> Result<Recorded, Refusal> {
+    /// Begins to record what is about to be asked. The store has it first, so that a start finds every request that the log
+    /// has no end of.
+    pub(super) async fn begin(&self, requester: &Requester, task: &Task, built: Built) -> Result<Begun, Refusal> {
         let draft = Draft {
             requester: Some(requester.clone()),
             reason: Some(task.reason.clone()),
@@ -222,12 +226,52 @@ impl Relay {
             .begin(&task.id, built.remembered(phase, None), &built.payload, built.begun)
             .await
             .map_err(|error| Refusal::store(&error, &built.asked.about))?;
-        if let Err(error) = self.records.append(draft).await {
-            let refusal = Refusal::log(&error, &built.asked.about);
-            self.settle(&built.subject, Status::Refused, Some(refusal.code)).await;
-            return Err(refusal);
+        let record = self.records.begin(draft);
+        Ok(Begun { built, record })
+    }
+
+    /// Waits until a request may be sent as far as records go, and meanwhile for who judges it, who gets its bytes and the
+    /// word that their record stands in the log. What a power cut takes from the log after that was judged and never sent.
+    pub(super) async fn record<T>(
+        &self,
+        begun: Begun,
+        judge: impl AsyncFnOnce(&Built, Written) -> Result<T, Unanswered>,
+    ) -> Result<(Recorded, Result<T, Unanswered>), Refusal> {
+        let Begun { built, record } = begun;
+        let about = &built.asked.about;
+        let kept = async {
+            record
+                .durable
+                .settle()
+                .await
+                .map_err(|error| Refusal::log(&error, about))?;
+            let may_leave = caught(self.may_leave(&built)).await;
+            let internal = || Err(Refusal::new(Code::Internal, about));
+            Ok::<_, Refusal>(may_leave.unwrap_or_else(internal).map_err(Unanswered::unsent))
+        };
+        let (kept, judged) = tokio::join!(kept, judge(&built, record.written));
+        match kept {
+            Ok(may_leave) => {
+                let judged = judged.and_then(|judged| may_leave.map(|()| judged));
+                Ok((Recorded { built }, judged))
+            }
+            Err(refusal) => {
+                self.settle(&built.subject, Status::Refused, Some(refusal.code)).await;
+                Err(refusal)
+            }
         }
-        Ok(Recorded { built })
+    }
+
+    /// Of a change it is durable, before its first byte leaves, that it may be under way.
+    async fn may_leave(&self, built: &Built) -> Result<(), Refusal> {
+        let Subject { task, request, .. } = &built.subject;
+        match built.asked.risk {
+            Risk::Read => Ok(()),
+            Risk::Change | Risk::Destroy => {
+                let sent = self.store.sent(task, request).await;
+                sent.map_err(|error| Refusal::store(&error, &built.asked.about))
+            }
+        }
     }
 
     /// Records what became of a request, and hands it up. What an effect became of that nobody knows is asked for further.

@@ -1,5 +1,4 @@
-//! The part of the story that sends: the CA's consent where one is needed, the line that a change crosses once, the first
-//! question and its answer.
+//! The part of the story that sends: the CA's consent where one is needed, the first question and its answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,12 +13,13 @@ use wire::{Code, Risk};
 
 use super::again::Asking;
 use super::panics::caught;
-use super::request::{Recorded, Subject};
+use super::request::{Begun, Built, Recorded, Subject};
 use super::seat::{Hello, Reached};
 use super::verdict::{self, Missed, Unanswered, Verified};
 use super::{MARGIN, Relay, approvals_of};
 use crate::error::Refusal;
 use crate::issuer::Issued;
+use crate::records::Written;
 use crate::seats::Seat;
 use crate::session::{self, Session};
 
@@ -33,26 +33,35 @@ pub(super) struct Permitted {
 }
 
 impl Relay {
-    /// What the task's certificate does not cover, the CA judges with its arguments. Its no ends the request: nothing of it
-    /// was sent.
+    /// What the task's certificate does not cover, the CA judges with its arguments, while the request's record becomes
+    /// durable. Its no ends the request: nothing of it was sent.
     pub(super) async fn permitted(
         &self,
         seat: &Seat,
         issued: &Issued,
-        recorded: &Recorded,
-    ) -> Result<Permitted, Unanswered> {
-        let judged = caught(self.judged(seat, issued, recorded)).await;
-        judged.unwrap_or_else(|| {
-            let about = &recorded.built.asked.about;
-            Err(Unanswered::unsent(Refusal::new(Code::Internal, about)))
+        begun: Begun,
+    ) -> Result<(Recorded, Result<Permitted, Unanswered>), Refusal> {
+        self.record(begun, async |built, written| {
+            let judged = caught(self.judged(seat, issued, built, written)).await;
+            judged.unwrap_or_else(|| Err(Unanswered::unsent(Refusal::new(Code::Internal, &built.asked.about))))
         })
+        .await
     }
 
-    async fn judged(&self, seat: &Seat, issued: &Issued, recorded: &Recorded) -> Result<Permitted, Unanswered> {
-        let built = &recorded.built;
+    async fn judged(
+        &self,
+        seat: &Seat,
+        issued: &Issued,
+        built: &Built,
+        written: Written,
+    ) -> Result<Permitted, Unanswered> {
         let about = &built.asked.about;
         if built.asked.risk == Risk::Read && issued.actions.contains(&built.subject.action) {
             return Ok(Permitted { certificate: None });
+        }
+        if !written.stands().await {
+            // The CA learns of nothing that is not in our log. Why it is not, whoever waits for the record is told.
+            return Err(Unanswered::unsent(Refusal::new(Code::Internal, about)));
         }
         let permit = self
             .issuer
@@ -91,8 +100,7 @@ impl Relay {
         session.await.map_err(Unanswered::unsent)
     }
 
-    /// Signs with the task's key and asks, in one session. Of a change it is durable before the first byte that it may be
-    /// under way; where its answer does not come it is asked for again.
+    /// Signs with the task's key and asks, in one session. Where the answer to a change does not come it is asked for again.
     pub(super) async fn send(
         self: &Arc<Self>,
         seat: &Arc<Seat>,
@@ -130,10 +138,6 @@ impl Relay {
         let patience = built.asked.timeout + MARGIN;
         let reads = built.asked.risk == Risk::Read;
         let (session, issued) = self.lease(seat, Some(reached), recorded, until).await?;
-        if !reads {
-            let sent = self.store.sent(&seat.task, &built.subject.request).await;
-            sent.map_err(|error| Unanswered::unsent(Refusal::store(&error, about)))?;
-        }
         let target_key = Some(Fingerprint::of(&issued.receipt_key));
         let pursued = Instant::now() + patience + PURSUIT;
         let mut answer = deliver(&session, &issued.receipt_key, &built.subject, &lines, patience).await;

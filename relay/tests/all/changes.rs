@@ -1,6 +1,7 @@
 //! Changes: the CA is asked for each, each is sent once, and what became of it is asked for under its own id.
 
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 
 use relay::store::Phase;
 use serde_json::{Value, json};
@@ -78,6 +79,33 @@ async fn a_change_is_recorded_then_authorized_then_sent_with_its_certificate_in_
     let (status, _) = client.call("task_status", json!({ "task_id": said["task_id"] })).await;
     assert_eq!(status["requests"][0]["status"], "ok");
     assert!(status["requests"][0].get("next").is_none());
+    assert!(world.relay.store.unsettled().await.unwrap().is_empty());
+}
+
+/// REQ-RECORD-5
+#[tokio::test]
+async fn the_ca_judges_what_stands_in_the_relays_log_and_nothing_else() {
+    let world = Arc::new(World::new(says()).await);
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let (sees, of) = (Arc::clone(&seen), Arc::downgrade(&world));
+    *world.ca.meanwhile.lock().unwrap() = Some(Box::new(move || {
+        *sees.lock().unwrap() = of.upgrade().unwrap().events();
+    }));
+    let mut client = world.client(ALICE).await;
+    let (said, is_error) = client.call("run_action", run("restart", json!({}))).await;
+    assert!(!is_error, "{said}");
+    assert_eq!(*seen.lock().unwrap(), ["open", "request"]);
+    assert_eq!(world.ca.authorized.lock().unwrap().len(), 1);
+    let hidden = world.hide_log();
+    let (said, _) = client.call("run_action", run("restart", json!({}))).await;
+    drop(hidden);
+    assert_eq!(
+        (&said["code"], &said["refused_by"]),
+        (&json!("log_unavailable"), &json!("relay")),
+        "{said}"
+    );
+    assert_eq!(world.ca.authorized.lock().unwrap().len(), 1, "the CA was not asked");
+    assert_eq!(world.seen.requests.lock().unwrap().len(), 1, "nor the target");
     assert!(world.relay.store.unsettled().await.unwrap().is_empty());
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use relay::pipeline::Relay;
@@ -376,10 +376,20 @@ async fn panicking(at: &'static str) -> World {
     meddled(Manner::Says("done\n".into()), at, Does::Panics).await
 }
 
+static PANICS: AtomicBool = AtomicBool::new(false);
+
+fn panics_once() -> u64 {
+    assert!(!PANICS.swap(false, Ordering::SeqCst), "as the test says");
+    relay::serve::now()
+}
+
 /// REQ-CHANGE-7
 #[tokio::test]
 async fn a_panic_once_a_change_may_have_left_leaves_it_unknown_recorded_and_asked_for() {
-    let world = panicking("sent").await;
+    let mut world = World::new(Manner::Says("done\n".into())).await;
+    world.clock(panics_once);
+    // What looks at the clock next is what sends.
+    *world.ca.meanwhile.lock().unwrap() = Some(Box::new(|| PANICS.store(true, Ordering::SeqCst)));
     let mut client = world.client(ALICE).await;
     let (said, _) = client.call("run_action", restart()).await;
     assert_eq!(
@@ -399,6 +409,22 @@ async fn a_panic_once_a_change_may_have_left_leaves_it_unknown_recorded_and_aske
     })
     .await;
     assert!(world.seen.requests.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_panic_while_the_store_is_told_that_a_change_may_leave_ends_it_before_it_does() {
+    let world = panicking("sent").await;
+    let (said, _) = world.client(ALICE).await.call("run_action", restart()).await;
+    assert_eq!(
+        (&said["code"], &said["refused_by"]),
+        (&json!("internal"), &json!("relay")),
+        "{said}"
+    );
+    assert_eq!(world.events(), ["open", "request", "outcome"]);
+    let end = world.records().pop().unwrap();
+    assert_eq!((&end["status"], &end["code"]), (&json!("refused"), &json!("internal")));
+    assert!(world.seen.requests.lock().unwrap().is_empty());
+    assert!(unsettled(&world.relay).await.is_empty());
 }
 
 #[tokio::test]
