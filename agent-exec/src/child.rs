@@ -117,6 +117,7 @@ pub(crate) fn run(resting: Resting, command: Command, peer: impl AsFd) -> Result
         Cage::Walls(_) => GRACE,
         Cage::Sudo => privilege::PATIENCE,
     };
+    let before = descendants::Before::look();
     let begun = Instant::now();
     let child = sys::spawn(resting, &mut plan)?;
     drop(plan);
@@ -137,12 +138,12 @@ pub(crate) fn run(resting: Resting, command: Command, peer: impl AsFd) -> Result
             return Err(SpawnError::Lost(io::Error::other(what)));
         }
         let _ended = sys::wait(child.pid);
-        let _left = descendants::end_all();
+        let _left = descendants::end_all(&before);
         return Err(SpawnError::Lost(error));
     }
     let ended = sys::wait(child.pid).map_err(SpawnError::Lost)?;
     // What it left behind has nobody to answer to.
-    let survivors = descendants::end_all();
+    let survivors = descendants::end_all(&before);
     let Watch {
         cut, stdout, stderr, ..
     } = watch;
@@ -471,7 +472,7 @@ mod tests {
             "{:?}",
             ran.duration
         );
-        assert_eq!(descendants::end_all(), 0);
+        assert!(descendants::Before::look().is_empty());
     }
 
     #[test]

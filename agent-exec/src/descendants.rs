@@ -24,40 +24,72 @@ pub(crate) fn adopt() -> Result<(), nix::Error> {
     nix::sys::prctl::set_child_subreaper(true)
 }
 
-/// Ends all descendants, and says how many could not be ended.
-pub(crate) fn end_all() -> usize {
-    // Whoever lost its parent became a child before that parent could be waited for: without a child there is nobody below.
+/// What the actions before this one left behind, which nobody could end: none of it is this action's.
+pub(crate) struct Before(BTreeSet<i32>);
+
+impl Before {
+    /// Looks. Where nothing is left, which is nearly always, that is one question to the kernel.
+    pub(crate) fn look() -> Self {
+        // Whoever lost its parent became a child before that parent could be waited for: without a child nobody is below.
+        match reap() {
+            Left::Nobody => Self(BTreeSet::new()),
+            Left::Somebody => Self(below([me()])),
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What of these came since. A process that was there is never waited for again, nor is what it starts.
+    fn since(&self, found: &BTreeSet<i32>) -> BTreeSet<i32> {
+        if self.0.is_empty() {
+            return found.clone();
+        }
+        let theirs = below(self.0.iter().copied());
+        found
+            .iter()
+            .filter(|pid| !self.0.contains(pid) && !theirs.contains(pid))
+            .copied()
+            .collect()
+    }
+}
+
+/// Ends all descendants, and says how many of those that were not there before could not be ended.
+pub(crate) fn end_all(before: &Before) -> usize {
     if reap() == Left::Nobody {
         return 0;
     }
-    end(|| below([me()]))
+    end(|| below([me()]), before)
 }
 
 /// Ends what was left of actions whose agent-exec was killed: their programs died with it (PR_SET_PDEATHSIG), and what
 /// those had started became init's. Whoever runs as the actions' account behind walls of ours with init for a parent is
 /// such a one, and so is everything below it; sshd's own processes of that account have no walls.
 pub(crate) fn end_strays(runner_uid: u32) {
-    end(|| {
+    let strays = || {
         let strays = strays(runner_uid);
         below(strays.iter().copied()).union(&strays).copied().collect()
-    });
+    };
+    end(strays, &Before(BTreeSet::new()));
 }
 
-/// Ends what is found until nothing is, and says how much could not be ended.
-fn end(find: impl Fn() -> BTreeSet<i32>) -> usize {
+/// Ends what is found until nothing new is, and says how much could not be ended.
+fn end(find: impl Fn() -> BTreeSet<i32>, before: &Before) -> usize {
     let deadline = Instant::now() + PATIENCE;
     loop {
         reap();
         let all = freeze(&find);
-        if all.is_empty() {
-            return 0;
-        }
         for pid in &all {
             signal(*pid, Signal::SIGKILL);
         }
+        if before.since(&all).is_empty() {
+            return 0;
+        }
         if Instant::now() >= deadline {
             reap();
-            return find().len();
+            return before.since(&find()).len();
         }
         // The dead are reaped when the kernel is done with them; nothing else is waited for.
         std::thread::sleep(Duration::from_millis(1));
@@ -194,6 +226,10 @@ pub(crate) mod tests {
         pids
     }
 
+    fn nobody() -> Before {
+        Before(BTreeSet::new())
+    }
+
     fn lives(pid: &i32) -> bool {
         std::path::Path::new(&format!("/proc/{pid}")).exists()
     }
@@ -209,7 +245,7 @@ pub(crate) mod tests {
         assert_eq!(pids.len(), 2, "{pids:?}");
         assert!(pids.iter().all(lives));
         assert!(pids.iter().all(|pid| below([me()]).contains(pid)), "{pids:?}");
-        assert_eq!(end_all(), 0);
+        assert_eq!(end_all(&nobody()), 0);
         assert!(!pids.iter().any(lives), "{pids:?}");
         assert!(below([me()]).is_empty());
     }
@@ -222,7 +258,7 @@ pub(crate) mod tests {
              if (defined $p && !$p) { select undef, undef, undef, 0.02; exit } 1 while waitpid(-1, 1) > 0 } } exit",
         );
         assert_eq!(pids.len(), 4);
-        assert_eq!(end_all(), 0);
+        assert_eq!(end_all(&nobody()), 0);
         assert!(!pids.iter().any(lives), "{pids:?}");
         assert!(below([me()]).is_empty());
     }
@@ -243,10 +279,35 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn what_an_earlier_action_left_behind_is_neither_waited_for_nor_counted_again() {
+        let _alone = alone();
+        // Two generations that are there, as root's would be that nobody here can end, and one of the next action's.
+        let old = orphans("$| = 1; exit 0 if fork; my $p = fork; alarm 60; print qq($$\n); close STDOUT; sleep 60");
+        let before = Before::look();
+        assert_eq!(before.0, old.iter().copied().collect());
+        let new = orphans("$| = 1; exit 0 if fork; alarm 60; print qq($$\n); close STDOUT; sleep 60");
+        let found = below([me()]);
+        assert_eq!(found.len(), 3, "{found:?}");
+        assert_eq!(before.since(&found), new.iter().copied().collect());
+        // And what those start that were there.
+        let parent = Before(old.iter().copied().filter(|pid| children(*pid).len() == 1).collect());
+        assert_eq!(
+            (parent.0.len(), parent.since(&found)),
+            (1, new.iter().copied().collect())
+        );
+        let begun = Instant::now();
+        assert_eq!(end(|| found.clone(), &Before(found.clone())), 0);
+        assert!(begun.elapsed() < PATIENCE, "nothing was waited for");
+        assert_eq!(end_all(&nobody()), 0);
+        assert!(!old.iter().chain(&new).any(lives));
+        assert!(Before::look().is_empty());
+    }
+
+    #[test]
     fn where_nothing_is_left_nothing_is_waited_for() {
         let _alone = alone();
         let begun = Instant::now();
-        assert_eq!(end_all(), 0);
+        assert_eq!(end_all(&nobody()), 0);
         assert!(begun.elapsed() < PATIENCE);
     }
 }

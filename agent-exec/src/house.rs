@@ -207,7 +207,8 @@ fn read(path: &Path, check: impl FnOnce(&std::fs::Metadata) -> Result<(), String
         return Err(fault(format!("it must be a regular file of at most {MAX_FILE} bytes")));
     }
     check(&about).map_err(fault)?;
-    let mut text = String::new();
+    // Room for all of it and one byte more, which is how a reader sees the end: one read, and one that finds nothing.
+    let mut text = String::with_capacity(usize::try_from(about.len() + 1).unwrap_or(0));
     file.take(MAX_FILE)
         .read_to_string(&mut text)
         .map_err(|error| fault(error.to_string()))?;

@@ -7,6 +7,7 @@
 //!
 //! It never runs, records or decides anything.
 
+use std::cell::Cell;
 use std::ffi::OsStr;
 use std::fs::{File, Metadata};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -30,8 +31,11 @@ use crate::sys;
 /// How long an answer is kept after it was given.
 pub(crate) const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Most claims that are kept at once.
+/// Most claims that are kept at once, but for what sessions take between two looks.
 const CLAIMS: usize = 4096;
+
+/// How many claims a session makes before it counts again how many there are: counting reads the whole folder.
+const BETWEEN_LOOKS: usize = 32;
 
 /// Longest line of a claim, in bytes: an Outcome and two texts, as JSON.
 const MAX_LINE: usize = 1 << 20;
@@ -90,6 +94,8 @@ pub(crate) struct Claim {
 pub(crate) struct Ledger {
     folder: OwnedFd,
     exec_uid: u32,
+    /// How many claims this session may make before it counts again.
+    room: Cell<usize>,
 }
 
 /// The ledger is of another start of the machine, and this process is the one that makes it anew.
@@ -123,6 +129,7 @@ impl Ledger {
         Ok(Self {
             folder: folder.into(),
             exec_uid,
+            room: Cell::new(0),
         })
     }
 
@@ -302,23 +309,25 @@ impl Ledger {
         Ok(left)
     }
 
-    /// Puts away what is older than a day; refuses when there are too many that are not.
+    /// Puts away what is older than a day where there is no room; refuses when there is none then.
     fn make_room(&self) -> Result<(), Refusal> {
-        let names = self.claims().map_err(|error| unusable(&error))?;
-        if names.len() < CLAIMS {
+        if let Some(room) = self.room.get().checked_sub(1) {
+            self.room.set(room);
             return Ok(());
         }
-        let left = names
-            .iter()
-            .filter(|name| !self.put_away(name).unwrap_or(false))
-            .count();
-        if left >= CLAIMS {
-            return Err(Refusal::because(
-                Code::Capacity,
-                format!("the target keeps the answers of {CLAIMS} requests of the last 24 hours"),
-            ));
+        let names = self.claims().map_err(|error| unusable(&error))?;
+        let mut kept = names.len();
+        if kept >= CLAIMS {
+            kept -= names.iter().filter(|name| self.put_away(name).unwrap_or(false)).count();
         }
-        Ok(())
+        // One of them is taken now.
+        let room = CLAIMS.saturating_sub(kept).min(BETWEEN_LOOKS).checked_sub(1);
+        self.room.set(room.unwrap_or(0));
+        let full = || {
+            let what = format!("the target keeps the answers of {CLAIMS} requests of the last 24 hours");
+            Refusal::because(Code::Capacity, what)
+        };
+        room.map(drop).ok_or_else(full)
     }
 
     fn put_away(&self, name: &str) -> io::Result<bool> {

@@ -63,7 +63,9 @@ pub fn main() -> ExitCode {
             eprintln!("agent-exec: failed to {fatal}");
             match fatal {
                 Fatal::Arguments | Fatal::Ids(_) => ExitCode::from(2),
-                Fatal::File { .. } | Fatal::Log(_) | Fatal::Peer(_) => {
+                // Whoever would be told is who does not read.
+                Fatal::Peer(_) => ExitCode::FAILURE,
+                Fatal::File { .. } | Fatal::Log(_) => {
                     let refused = TargetLine::Refused {
                         line: 0,
                         code: fatal.code(),

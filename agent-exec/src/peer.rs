@@ -1,5 +1,6 @@
 //! Lines from the relay and to it: bounded in length and in the time that one may take.
 
+use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -111,7 +112,11 @@ impl<'fd> Lines<'fd> {
 
 /// The way to the other side: it takes what it can at once, and keeps nobody waiting.
 #[derive(Debug)]
-pub(crate) struct Out<F>(F);
+pub(crate) struct Out<F> {
+    to: F,
+    /// It stopped taking anything. It is not waited for a second time: what it got of a line is no line.
+    stalled: Cell<bool>,
+}
 
 impl<F: AsFd> Out<F> {
     /// Makes it so. Where one socket is input and output, reading does not wait either: [`Lines`] does.
@@ -121,13 +126,17 @@ impl<F: AsFd> Out<F> {
     pub(crate) fn new(to: F) -> io::Result<Self> {
         let flags = OFlag::from_bits_retain(fcntl(&to, FcntlArg::F_GETFL)?);
         fcntl(&to, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
-        Ok(Self(to))
+        Ok(Self {
+            to,
+            stalled: Cell::new(false),
+        })
     }
 
     /// For one line, which has to be written within a minute from now. It is gathered, and written in large pieces.
     pub(crate) fn writer(&self) -> io::BufWriter<Writer<'_>> {
         let writer = Writer {
-            to: self.0.as_fd(),
+            to: self.to.as_fd(),
+            stalled: &self.stalled,
             end: Instant::now() + WRITE,
         };
         io::BufWriter::with_capacity(PIECE, writer)
@@ -137,19 +146,25 @@ impl<F: AsFd> Out<F> {
 /// The other side, for writing: patient, but not for ever.
 pub(crate) struct Writer<'fd> {
     to: BorrowedFd<'fd>,
+    stalled: &'fd Cell<bool>,
     end: Instant,
 }
 
 impl io::Write for Writer<'_> {
     /// [`io::ErrorKind::TimedOut`] when the other side does not read.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let stalled = || io::Error::new(io::ErrorKind::TimedOut, "the other side does not read");
+        if self.stalled.get() {
+            return Err(stalled());
+        }
         loop {
             match nix::unistd::write(self.to, bytes) {
                 Err(Errno::EAGAIN) => {}
                 written => return Ok(written?),
             }
             if !wait(self.to, PollFlags::POLLOUT, self.end.min(Instant::now() + STALL))? {
-                return Err(io::Error::new(io::ErrorKind::TimedOut, "the other side does not read"));
+                self.stalled.set(true);
+                return Err(stalled());
             }
         }
     }
@@ -208,6 +223,11 @@ mod tests {
         let error = out.writer().write_all(&[b'x'; 256 * 1024]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert!(begun.elapsed() >= STALL && begun.elapsed() < STALL * 2);
+        // Nor a second time, by the next line or by what was gathered for this one.
+        let begun = Instant::now();
+        let error = out.writer().write_all(&[b'x'; 256 * 1024]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(begun.elapsed() < STALL / 2);
     }
 
     #[test]

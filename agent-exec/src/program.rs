@@ -30,9 +30,11 @@ fn open_if(path: &Path, fit: fn(bool, u32, u32) -> Result<(), &'static str>) -> 
         .custom_flags(libc::O_PATH | libc::O_CLOEXEC)
         .open(path);
     let file = open.map_err(|error| said(path, error))?;
-    // Where others may write a folder above it, the name means what they like.
+    // Where others may write a folder above it, the name means what they like; also above where a link leads.
     let real = path.canonicalize().map_err(|error| said(path, error))?;
-    for folder in path.ancestors().skip(1).chain(real.ancestors().skip(1)) {
+    let real = (real != path).then_some(real);
+    let elsewhere = real.iter().flat_map(|real| real.ancestors().skip(1));
+    for folder in path.ancestors().skip(1).chain(elsewhere) {
         let about = folder.metadata().map_err(|error| said(folder, error))?;
         if !roots_alone(about.uid(), about.mode()) {
             return Err(format!(

@@ -80,11 +80,27 @@ pub fn rest(started: Started) -> io::Result<Resting> {
     let (runner, exec) = (Uid::from_raw(ids.runner_uid), Uid::from_raw(ids.exec_uid));
     setresuid(exec, runner, exec)?;
     let now = getresuid()?;
-    if (now.real, now.effective, now.saved) == (exec, runner, exec) && fsuid() == runner {
-        Ok(Resting(ids))
-    } else {
-        Err(io::Error::other("the ids did not change"))
+    if (now.real, now.effective, now.saved) != (exec, runner, exec) || fsuid() != runner {
+        return Err(io::Error::other("the ids did not change"));
     }
+    if is_traceable(dumpable()) {
+        return Err(io::Error::other(
+            "fs.suid_dumpable is 1, so that a process that changed its ids can be traced",
+        ));
+    }
+    Ok(Resting(ids))
+}
+
+/// What the kernel made of this process when its ids last changed: `fs.suid_dumpable` (proc_sys_fs(5)).
+fn dumpable() -> c_int {
+    // SAFETY: the call takes no other argument and touches no memory.
+    unsafe { libc::prctl(libc::PR_GET_DUMPABLE) }
+}
+
+/// Whether a process of the same account may trace one that is so (PR_SET_DUMPABLE(2const)). A child that became
+/// agent-runner shares this process's memory until its exec: whatever else runs as agent-runner could read the receipt key.
+fn is_traceable(dumpable: c_int) -> bool {
+    dumpable != 0 && dumpable != 2
 }
 
 impl Started {
@@ -121,8 +137,8 @@ impl Resting {
 /// # Panics
 /// Never; it aborts the process when the rights do not come back, because nothing that follows could be trusted.
 pub fn as_exec<T>(exec_uid: u32, open: impl FnOnce() -> T) -> T {
-    let (exec, before) = (Uid::from_raw(exec_uid), fsuid());
-    setfsuid(exec);
+    let exec = Uid::from_raw(exec_uid);
+    let before = setfsuid(exec);
     if fsuid() != exec {
         std::process::abort();
     }
@@ -494,4 +510,16 @@ pub fn wait(pid: Pid) -> io::Result<Ended> {
         cpu_system_ms: ms(usage.ru_stime),
         max_rss_kib: u64::try_from(usage.ru_maxrss).unwrap_or(0),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_lets_others_trace_is_told_apart() {
+        assert!(is_traceable(dumpable()), "a process that changed no ids");
+        assert!(is_traceable(-1));
+        assert!(!is_traceable(0) && !is_traceable(2));
+    }
 }

@@ -238,14 +238,13 @@ impl Session {
     /// Waits for the hello: from then on it is known that the far end is the target, and that its clock agrees with ours.
     ///
     /// # Errors
-    /// What [`Session::ask`] says of the hello.
+    /// What [`Session::ask`] says of the hello. It is [`Error::NotSent`] where the connection broke, or where only this
+    /// channel of it went: nothing was asked, and the caller asks on another connection.
     pub async fn greeted(&self) -> Result<(), Error> {
-        match self.channel.greeted().await {
-            Ok(_) => Ok(()),
-            // What broke is the connection, and nothing was asked on it: the caller asks on another.
-            Err(Error::Unreachable(why)) if self.places.has_broken(&why) => Err(Error::NotSent(why)),
-            Err(error) => Err(error),
-        }
+        let greeted = self.channel.greeted().await;
+        greeted
+            .map(drop)
+            .map_err(|error| self.places.unasked(&self.channel, error))
     }
 
     /// Sends lines with nothing between them (certificates first, where the question needs any), and waits for the

@@ -182,7 +182,9 @@ impl Folder {
             return Err(fault("is not a regular file".to_owned()));
         }
         check_owner(&stat, &self.owners).map_err(fault)?;
-        let mut bytes = Vec::new();
+        // Room for all of it and one byte more, which is how a reader sees the end.
+        let size = usize::try_from(stat.st_size).unwrap_or(0).min(MAX_BYTES) + 1;
+        let mut bytes = Vec::with_capacity(size);
         // One byte more than allowed is read, so that the parser says what is wrong.
         File::from(fd)
             .take(MAX_BYTES as u64 + 1)

@@ -134,7 +134,8 @@ impl Relay {
                     .session(until.saturating_duration_since(Instant::now()))
                     .await?;
                 if hello == Hello::Heard {
-                    session.greeted().await?;
+                    let late = |_| Error::Unreachable("no hello for as long as the request can wait".to_owned());
+                    timeout_at(until, session.greeted()).await.map_err(late)??;
                 }
                 Ok(session)
             };

@@ -137,13 +137,15 @@ impl Relay {
         lines.push(RelayLine::Request(Sealed { payload, sig }, None));
         let patience = built.asked.timeout + MARGIN;
         let reads = built.asked.risk == Risk::Read;
-        let (session, issued) = self.lease(seat, Some(reached), recorded, until).await?;
+        let (mut session, mut issued) = self.lease(seat, Some(reached), recorded, until).await?;
         let target_key = Some(Fingerprint::of(&issued.receipt_key));
         let pursued = Instant::now() + patience + PURSUIT;
         let mut answer = deliver(&session, &issued.receipt_key, &built.subject, &lines, patience).await;
         if reads && matches!(answer, Err(Missed::Session(session::Error::NotSent(_)))) {
-            // It broke before anything left: on another, as if it had never been there.
-            let (session, issued) = self.lease(seat, None, recorded, until).await?;
+            // It broke before anything left: on another, as if it had never been there. It has a place, which may be the one
+            // that there is.
+            drop(session);
+            (session, issued) = self.lease(seat, None, recorded, until).await?;
             answer = deliver(&session, &issued.receipt_key, &built.subject, &lines, patience).await;
         }
         // Not kept for the one user that it had: asking again takes the session that there is then.

@@ -148,17 +148,19 @@ impl Channel {
     /// asked of sshd, the certificate and the hello are not waited for.
     pub(super) async fn open(connection: &LoggedIn, far: &Far, certificate: &Certificate) -> Result<Arc<Self>, Error> {
         let broken = |error: russh::Error| Error::Unreachable(plain(&error));
-        let named = async {
+        // The certificate too: sshd says how much it takes, and that can be nothing.
+        let opened = async {
             let named = connection.handle.channel_open_session().await;
-            named.map_err(|error| match error {
+            let channel = named.map_err(|error| match error {
                 russh::Error::ChannelOpenFailure(_) => Error::ChannelRefused,
                 error => broken(error),
-            })
+            })?;
+            channel.exec(false, wire::EXEC).await.map_err(broken)?;
+            let (read, half) = channel.split();
+            half.data_bytes(certificate.line().into_bytes()).await.map_err(broken)?;
+            Ok((read, half))
         };
-        let channel = within(HELLO, "channel", named).await?;
-        channel.exec(false, wire::EXEC).await.map_err(broken)?;
-        let (read, half) = channel.split();
-        half.data_bytes(certificate.line().into_bytes()).await.map_err(broken)?;
+        let (read, half) = within(HELLO, "channel", opened).await?;
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 waiting: VecDeque::new(),
@@ -289,7 +291,11 @@ impl Channel {
         {
             let mut state = self.shared.state();
             if let Some(why) = &state.over {
-                return Err(Error::NotSent(why.clone()));
+                return Err(match &state.unbelieved {
+                    // Somebody has decided: on another channel it is no different.
+                    Some(error) if !matches!(error, Error::Unreachable(_)) => error.clone(),
+                    _ => Error::NotSent(why.clone()),
+                });
             }
             if let Some((patience, answer)) = question {
                 if state.waiting.is_empty() {
@@ -325,7 +331,7 @@ impl Channel {
         // Part of it may be out: the channel cannot be used again, and nobody knows what arrived.
         self.end(&why);
         drop(whole);
-        Err(Error::NoAnswer(why))
+        Err(self.unbelieved().unwrap_or(Error::NoAnswer(why)))
     }
 }
 
@@ -445,6 +451,8 @@ impl Reader {
         match line {
             TargetLine::Hello(_) => Err("the target sent a second hello".to_owned()),
             TargetLine::Answer(answer) => self.shared.give(Ok(answer)),
+            // Of no line: whatever the reason, nobody reads any more there.
+            TargetLine::Refused { line: 0, code } => Err(format!("the target gave the session up: {code}")),
             TargetLine::Refused { line, code } => {
                 let mut state = self.shared.state();
                 let asked = state.waiting.front().map(|waiting| (waiting.first, waiting.line));
@@ -461,7 +469,8 @@ impl Reader {
                     _ => {
                         // What was asked after it is answered on its own; nothing new is asked here.
                         tracing::warn!(target_name = %self.far.name, line, %code, "the target refused a certificate");
-                        state.refused = Some(code);
+                        // A second one can be no more than that it waits no longer for another.
+                        state.refused.get_or_insert(code);
                         Ok(())
                     }
                 }

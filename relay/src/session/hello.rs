@@ -3,10 +3,10 @@
 use openssh::sshsig;
 use russh::{ChannelMsg, ChannelReadHalf};
 use tokio::time::Instant;
-use wire::Hello;
 use wire::ids::TargetName;
 use wire::limits::SKEW_S;
 use wire::lines::TargetLine;
+use wire::{Code, Hello};
 
 use super::{Error, Far, quoted};
 use crate::lines::{Lines, Piece};
@@ -50,6 +50,12 @@ impl Clock {
     }
 }
 
+/// Whether a target can say this of the session itself, before any line. Whoever says anything else there is none: a Code of
+/// policy, or of the relay's credentials, would be handed up as the target's own word.
+fn is_of_no_line(code: Code) -> bool {
+    matches!(code, Code::OriginalCommand | Code::ConfigInvalid | Code::LogUnavailable)
+}
+
 /// Reads the hello, believes it only with the receipt key that the CA named, and says what time it is there. Where the two
 /// clocks differ too much nothing may be asked: it would be refused, or hold for too long.
 pub(super) async fn first_line(
@@ -86,7 +92,13 @@ pub(super) async fn first_line(
     };
     let sealed = match TargetLine::parse(&line) {
         Ok(TargetLine::Hello(sealed)) => sealed,
-        Ok(TargetLine::Refused { code, .. }) => return Err(Error::NotServed(code)),
+        Ok(TargetLine::Refused { line: 0, code }) if is_of_no_line(code) => return Err(Error::NotServed(code)),
+        Ok(TargetLine::Refused { line, code }) => {
+            tracing::warn!(target_name = %far.name, line, %code, "a refusal in the place of the hello");
+            return Err(Error::Protocol(
+                "a refusal that no target has before its hello".to_owned(),
+            ));
+        }
         Ok(TargetLine::Answer(_)) => return Err(Error::Protocol("an answer before the hello".to_owned())),
         Err(error) => {
             tracing::warn!(target_name = %far.name, error = %quoted(&error.to_string()), "not a hello");

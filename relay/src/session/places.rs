@@ -90,11 +90,8 @@ impl Drop for Place {
             places.state().idle.push((Arc::clone(&self.channel), Instant::now()));
             return;
         }
-        if self.channel.unbelieved().is_some() {
-            // The next one asks on another connection.
-            places.retire();
-        }
-        places.state().channels.retain(|channel| channel.is_alive());
+        // Where it is no good, the next one asks on another connection.
+        places.forget(&mut places.state());
     }
 }
 
@@ -191,6 +188,8 @@ impl Places {
     /// for one of the others.
     pub(super) async fn take(self: &Arc<Self>, patience: Duration) -> Result<Place, Error> {
         let until = Instant::now() + patience;
+        // Also on the way to a place: a connection that is closed for nobody's using it is closed under nobody.
+        let _in_use = self.in_use();
         loop {
             let permit = self.permit(until).await?;
             if let Some(channel) = self.idle_channel()? {
@@ -231,19 +230,33 @@ impl Places {
         if let Some(why) = &state.over {
             return Err(Error::NotSent(why.clone()));
         }
-        if let Some(error) = state.channels.iter().find_map(broken) {
+        let is_broken = |channel: &Arc<Channel>| Some((Arc::clone(channel), broken(channel)?));
+        if let Some((channel, error)) = state.channels.iter().find_map(is_broken) {
             // From now on, whatever becomes of that channel: only what is under way goes on here.
-            state.retired = true;
-            self.free.close();
-            return Err(error);
+            self.retire_in(&mut state);
+            drop(state);
+            return Err(self.unasked(&channel, error));
         }
         while let Some((channel, _)) = state.idle.pop() {
             if channel.is_alive() {
                 return Ok(Some(channel));
             }
         }
-        state.channels.retain(|channel| channel.is_alive());
+        self.forget(&mut state);
         Ok(None)
+    }
+
+    /// Forgets the channels that are over. Where one of them says that nothing more is to be asked here, that is not forgotten.
+    fn forget(&self, state: &mut State) {
+        let mut is_no_good = false;
+        state.channels.retain(|channel| {
+            let is_alive = channel.is_alive();
+            is_no_good |= !is_alive && broken(channel).is_some();
+            is_alive
+        });
+        if is_no_good {
+            self.retire_in(state);
+        }
     }
 
     fn place(self: &Arc<Self>, channel: Arc<Channel>, permit: OwnedSemaphorePermit) -> Place {
@@ -338,9 +351,24 @@ impl Places {
         broken
     }
 
+    /// What is in the way of somebody who has asked nothing yet. A channel that went before its hello speaks for the target
+    /// only where it is the first of a connection that stands; else there is another connection to ask on.
+    pub(super) fn unasked(&self, channel: &Arc<Channel>, error: Error) -> Error {
+        match error {
+            Error::Unreachable(why) if self.has_broken(&why) || !Arc::ptr_eq(channel, &self.first) => {
+                Error::NotSent(why)
+            }
+            error => error,
+        }
+    }
+
     /// Gives no more places. The connection ends when nobody uses it any more.
     pub(super) fn retire(&self) {
-        self.state().retired = true;
+        self.retire_in(&mut self.state());
+    }
+
+    fn retire_in(&self, state: &mut State) {
+        state.retired = true;
         self.free.close();
         self.changed.notify_one();
     }
@@ -372,17 +400,21 @@ impl Places {
             return Next::End(why.clone());
         }
         if state.uses == 0 {
-            if state.retired {
-                return Next::End("another connection has taken its place".to_owned());
-            }
-            if now >= state.used + self.bounds.connection_idle {
-                return Next::End("nobody has used it for a while".to_owned());
+            let why = if state.retired {
+                Some("another connection has taken its place")
+            } else {
+                (now >= state.used + self.bounds.connection_idle).then_some("nobody has used it for a while")
+            };
+            if let Some(why) = why {
+                // Before anybody else looks.
+                state.over = Some(why.to_owned());
+                return Next::End(why.to_owned());
             }
         }
         // While it is used nothing says until when.
         let idle_since = if state.uses == 0 { state.used } else { now };
         let mut next = idle_since + self.bounds.connection_idle;
-        state.channels.retain(|channel| channel.is_alive());
+        self.forget(&mut state);
         state.idle.retain(|(channel, _)| channel.is_alive());
         let mut open = state.channels.len();
         let mut closed = Vec::new();

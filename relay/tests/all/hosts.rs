@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
+use wire::Code;
+use wire::lines::TargetLine;
 
 use crate::target::{Manner, Shows};
 use crate::world::{ALICE, GOOD, HOST_CA, Pinned, World};
@@ -85,7 +87,12 @@ async fn a_pinned_key_and_a_certificate_are_recognised() {
     }
 }
 
-/// REQ-SESSION-15
+/// Refuses a line in the place of its hello.
+fn refuses(line: u64, code: Code) -> Manner {
+    Manner::Garbage(TargetLine::Refused { line, code }.to_line().into_bytes())
+}
+
+/// REQ-SESSION-6, REQ-SESSION-15
 #[tokio::test]
 async fn what_the_far_end_says_before_a_hello_is_not_believed() {
     let attacks = [
@@ -103,6 +110,11 @@ async fn what_the_far_end_says_before_a_hello_is_not_believed() {
             Manner::Garbage(br#"{"hello":"{}","hello":"{}","sig":""}"#.iter().copied().chain(*b"\n").collect()),
             "protocol_error",
         ),
+        // A refusal in the place of the hello, of a line, or with a Code that no target has there.
+        (refuses(1, Code::ConfigInvalid), "protocol_error"),
+        (refuses(0, Code::CertificateMissing), "protocol_error"),
+        (refuses(0, Code::PolicyDenied), "protocol_error"),
+        (refuses(0, Code::SessionLost), "protocol_error"),
         (Manner::NoLogin, "login_refused"),
     ];
     for (manner, code) in attacks.clone() {

@@ -8,6 +8,7 @@
 mod binary;
 mod ca;
 mod changes;
+mod channels;
 mod client;
 mod deploy;
 mod drain;

@@ -17,16 +17,16 @@ use crate::target::{self, Gate, Manner, Seen};
 use crate::world::{GOOD, HOST_CA, key};
 
 const TASK: &str = "0192e4a0-7f00-7000-8000-00000000000a";
-const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_secs(20);
 
 /// A target and what is needed to connect to it.
-struct Far {
+pub(crate) struct Far {
     host: Host,
-    seen: Arc<Seen>,
+    pub(crate) seen: Arc<Seen>,
 }
 
 impl Far {
-    async fn new(manner: Manner) -> Self {
+    pub(crate) async fn new(manner: Manner) -> Self {
         let target = target::serve(key(30), manner, GOOD).await;
         let host = Host {
             name: "web-1".parse().unwrap(),
@@ -39,7 +39,7 @@ impl Far {
         }
     }
 
-    async fn connect(&self, bounds: Bounds) -> Result<Connection, Error> {
+    pub(crate) async fn connect(&self, bounds: Bounds) -> Result<Connection, Error> {
         let now = relay::serve::now();
         self.connect_with(bounds, certificate(now - 30), relay::serve::now)
             .await
@@ -60,7 +60,7 @@ impl Far {
         Connection::open(&login, bounds, room).await
     }
 
-    fn count(&self) -> (usize, usize) {
+    pub(crate) fn count(&self) -> (usize, usize) {
         let load = |count: &std::sync::atomic::AtomicUsize| count.load(Ordering::SeqCst);
         (load(&self.seen.connections), load(&self.seen.sessions))
     }
@@ -75,7 +75,7 @@ fn channels(channels: usize) -> Bounds {
     Bounds { channels, ..BOUNDS }
 }
 
-fn request(number: u32) -> RelayLine {
+pub(crate) fn request(number: u32) -> RelayLine {
     let payload = serde_json::json!({
         "v": 1, "task_id": TASK, "request_id": format!("0192e4a0-7f00-7000-8000-{number:012}"),
         "requester": { "brain": "b", "person": "p", "proof": "relay" }, "reason": "why", "target": "web-1",
@@ -99,7 +99,7 @@ fn is_answer_to(answer: &Answer, line: &RelayLine) -> bool {
     answer.outcome.payload.contains(digest.as_str())
 }
 
-async fn ask(session: &Session, number: u32) -> Result<Answer, Error> {
+pub(crate) async fn ask(session: &Session, number: u32) -> Result<Answer, Error> {
     let line = request(number);
     let answer = session.ask(std::slice::from_ref(&line), SOON).await?;
     assert!(is_answer_to(&answer, &line), "the answer to {number}");
@@ -107,7 +107,7 @@ async fn ask(session: &Session, number: u32) -> Result<Answer, Error> {
 }
 
 /// Waits until something is so, which it has to become soon.
-async fn until(what: &str, so: impl Fn() -> bool) {
+pub(crate) async fn until(what: &str, so: impl Fn() -> bool) {
     let end = Instant::now() + Duration::from_secs(10);
     while !so() {
         assert!(Instant::now() < end, "{what}");

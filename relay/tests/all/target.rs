@@ -80,6 +80,20 @@ pub(crate) enum Manner {
     Mutters,
     /// Sends this again and again instead of a hello, on its standard error or its output.
     Floods(&'static [u8], Option<u32>),
+    /// Says no hello in this one of its sessions, counted from 1: it ends it.
+    Dies(usize),
+    /// Says no hello in this one of its sessions, counted from 1: it is silent there.
+    IsSilent(usize),
+    /// Says hello once more in its first session when this is open, which ends it.
+    HelloAgain(Gate),
+    /// Gives its session up when the first request comes, and says so.
+    GivesUpOnce,
+    /// Refuses the certificate line, and gives up waiting for another.
+    GivesUpWaiting(Code),
+    /// Its sshd opens sessions and takes no byte on them.
+    TakesNothing,
+    /// Takes so many milliseconds to open a session beside the first.
+    OpensSlowly(u64),
 }
 
 /// What answers wait for, until a test opens it.
@@ -156,6 +170,9 @@ pub(crate) async fn serve_with(
         auth_rejection_time: std::time::Duration::ZERO,
         ..server::Config::default()
     };
+    if manner == Manner::TakesNothing {
+        config.window_size = 0;
+    }
     config.keys.push(host_key.private().clone());
     config.preferred.kex = kex;
     config.preferred.cipher = Cow::Borrowed(&[russh::cipher::AES_128_GCM]);
@@ -350,6 +367,15 @@ impl Facts {
             RelayLine::Certificate(_) => {
                 self.seen.certificates.fetch_add(1, Ordering::SeqCst);
                 match self.manner {
+                    Manner::GivesUpWaiting(code) => {
+                        let late = Code::TimedOut;
+                        let lines = [(number, code), (number + 1, late)];
+                        Some(
+                            lines
+                                .map(|(line, code)| TargetLine::Refused { line, code }.to_line())
+                                .concat(),
+                        )
+                    }
                     Manner::RefusesCertificate(code) => Some(TargetLine::Refused { line: number, code }.to_line()),
                     Manner::RefusesBeside(code) if number > 1 => {
                         Some(TargetLine::Refused { line: number, code }.to_line())
@@ -362,6 +388,10 @@ impl Facts {
                 let mut requests = self.seen.requests.lock().unwrap();
                 requests.push(payload.clone());
                 match self.manner {
+                    Manner::GivesUpOnce if requests.len() == 1 => {
+                        let code = Code::SessionLost;
+                        Some(TargetLine::Refused { line: 0, code }.to_line())
+                    }
                     Manner::RefusesLine(code) if requests.len() == 1 => {
                         Some(TargetLine::Refused { line: number, code }.to_line())
                     }
@@ -424,6 +454,9 @@ impl Handler for Actor {
         reply: ChannelOpenHandle,
         _: &mut Session,
     ) -> Result<(), russh::Error> {
+        if let (Manner::OpensSlowly(ms), 1..) = (&self.facts.manner, self.channels) {
+            tokio::time::sleep(std::time::Duration::from_millis(*ms)).await;
+        }
         if matches!(self.facts.manner, Manner::Sessions(most, _) if self.channels >= most) {
             reply.reject(russh::ChannelOpenFailure::ConnectFailed).await;
         } else {
@@ -440,11 +473,28 @@ impl Handler for Actor {
         session: &mut Session,
     ) -> Result<(), russh::Error> {
         assert_eq!(command, wire::EXEC.as_bytes());
-        self.facts.seen.sessions.fetch_add(1, Ordering::SeqCst);
+        let count = self.facts.seen.sessions.fetch_add(1, Ordering::SeqCst) + 1;
         self.facts.seen.open.fetch_add(1, Ordering::SeqCst);
         let (feed, fed) = mpsc::unbounded_channel();
         self.sessions.insert(channel, feed);
-        tokio::spawn(agent_exec(Arc::clone(&self.facts), session.handle(), channel, fed));
+        let (facts, handle) = (Arc::clone(&self.facts), session.handle());
+        match self.facts.manner {
+            Manner::Dies(which) if which == count => {
+                tokio::spawn(async move { handle.close(channel).await });
+            }
+            Manner::IsSilent(which) if which == count => {}
+            Manner::HelloAgain(ref gate) if count == 1 => {
+                let (gate, hello, says) = (gate.clone(), facts.hello(), handle.clone());
+                tokio::spawn(async move {
+                    gate.wait().await;
+                    says.data(channel, hello).await
+                });
+                tokio::spawn(agent_exec(facts, handle, channel, fed));
+            }
+            _ => {
+                tokio::spawn(agent_exec(facts, handle, channel, fed));
+            }
+        }
         Ok(())
     }
 

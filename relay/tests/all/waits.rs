@@ -1,14 +1,15 @@
 //! Nobody waits for what is not theirs: a host that is silent, a CA that takes its time, a change that runs.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use relay::seats::{BOUNDS, CONNECTIONS, Seats};
 use relay::session::Bounds;
 use serde_json::json;
 
-use crate::target::Manner;
+use crate::sessions::SOON;
+use crate::target::{Gate, Manner};
 use crate::world::{ALICE, World, tail, until};
 
 fn says() -> Manner {
@@ -187,4 +188,67 @@ async fn a_connection_ends_with_its_certificate_where_there_is_no_other() {
         1,
         "nobody connects with it"
     );
+}
+
+/// REQ-SESSION-25
+#[tokio::test]
+async fn a_read_that_is_asked_once_more_does_not_wait_for_its_own_place() {
+    static PASSED_S: AtomicU64 = AtomicU64::new(0);
+    fn clock() -> u64 {
+        relay::serve::now() + PASSED_S.load(Ordering::SeqCst)
+    }
+    let (gate, bounds) = (Gate::closed(), Bounds { channels: 1, ..BOUNDS });
+    let mut world = World::with_seats(Manner::HelloAgain(gate.clone()), Seats::new(bounds, CONNECTIONS)).await;
+    world.clock(clock);
+    world.ca.life_s.store(20, Ordering::SeqCst);
+    let mut client = world.client(ALICE).await;
+    let (said, is_error) = client.call("tail_log", tail()).await;
+    assert!(!is_error, "{said}");
+    let task = said["task_id"].as_str().unwrap().parse().unwrap();
+    let connection = world.relay.seats.of(&task)[0].connection().unwrap();
+    let only = connection.session(SOON).await.unwrap();
+    let read = tokio::spawn(async move { client.call("tail_log", tail()).await });
+    until("it waits for the one place", async || {
+        world.events() == ["open", "request", "outcome", "request"]
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    // By the time that it has it the certificate has to be renewed, and until it is the channel goes.
+    PASSED_S.store(16, Ordering::SeqCst);
+    world.ca.life_s.store(300, Ordering::SeqCst);
+    world.ca.slow_ms.store(1000, Ordering::SeqCst);
+    drop(only);
+    until("the CA is asked", async || world.ca.renewed.load(Ordering::SeqCst) > 0).await;
+    gate.open();
+    until("its channel is over", async || {
+        world.seen.open.load(Ordering::SeqCst) == 0
+    })
+    .await;
+    let (said, is_error) = read.await.unwrap();
+    assert!(!is_error, "{said}");
+    assert_eq!(world.seen.connections.load(Ordering::SeqCst), 1);
+    assert_eq!(world.seen.sessions.load(Ordering::SeqCst), 2, "on another channel");
+    assert_eq!(world.seen.requests.lock().unwrap().len(), 2, "it left once");
+}
+
+#[tokio::test]
+async fn a_change_waits_for_a_hello_no_longer_than_its_bytes_are_good() {
+    static PASSED_S: AtomicU64 = AtomicU64::new(0);
+    fn clock() -> u64 {
+        relay::serve::now() + PASSED_S.load(Ordering::SeqCst)
+    }
+    let mut world = World::new(Manner::IsSilent(1)).await;
+    world.clock(clock);
+    *world.ca.meanwhile.lock().unwrap() = Some(Box::new(|| PASSED_S.store(29, Ordering::SeqCst)));
+    let begun = Instant::now();
+    let change = json!({ "action": "restart", "target": "web-1", "reason": "why" });
+    let (said, _) = world.client(ALICE).await.call("run_action", change).await;
+    assert_eq!(
+        (&said["code"], &said["retryable"]),
+        (&json!("unreachable"), &json!(true)),
+        "{said}"
+    );
+    assert!(said["message"].as_str().unwrap().contains("hello"), "{said}");
+    // A hello may take five.
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
 }

@@ -74,17 +74,19 @@ fn a_full_ledger_takes_no_change_until_an_answer_is_older_than_a_day() {
     assert_eq!(code(&answer), "none", "{answer}");
     let kept = claim_of(target, &done);
     fill(target, &kept);
-    let asked = payload(&relay, &second);
+    // A session counts before its first claim, and then now and again.
+    let mut other = EvilRelay::start(&stack, WEB).unwrap();
+    let asked = payload(&other, &second);
     // Not one of them is a day old yet.
     for claim in claims(target) {
         age(&claim, KEPT - A_MINUTE * 5);
     }
     assert_refused(&stack, By::Target(WEB), Leaves::Record, "capacity", || {
-        Ok(code(&carry_out(&stack, &mut relay, &asked)?))
+        Ok(code(&carry_out(&stack, &mut other, &asked)?))
     })
     .unwrap();
     assert_eq!((effect(&second), claims(target).len()), (0, CLAIMS));
-    still_serves(&mut relay).unwrap();
+    still_serves(&mut other).unwrap();
     let by_id = json!({"outcome": done["request_id"]}).to_string();
     let again = relay.ask(&by_id).unwrap();
     assert_eq!(
@@ -98,7 +100,7 @@ fn a_full_ledger_takes_no_change_until_an_answer_is_older_than_a_day() {
     for claim in &old {
         age(claim, KEPT + A_MINUTE);
     }
-    assert_eq!(code(&carry_out(&stack, &mut relay, &asked).unwrap()), "none");
+    assert_eq!(code(&carry_out(&stack, &mut other, &asked).unwrap()), "none");
     assert_eq!((effect(&second), claims(target).len()), (1, CLAIMS - 2));
     assert!(old.iter().all(|claim| !claim.exists()), "what was old is gone");
     assert_eq!(outcome(&relay.ask(&by_id).unwrap()).unwrap()["replayed"], true);
@@ -107,8 +109,9 @@ fn a_full_ledger_takes_no_change_until_an_answer_is_older_than_a_day() {
     age(&kept, KEPT + A_MINUTE);
     assert_eq!(outcome(&relay.ask(&by_id).unwrap()).unwrap()["replayed"], true);
     fill(target, &kept);
-    let last = payload(&relay, &third);
-    assert_eq!(code(&carry_out(&stack, &mut relay, &last).unwrap()), "none");
+    let mut other = EvilRelay::start(&stack, WEB).unwrap();
+    let last = payload(&other, &third);
+    assert_eq!(code(&carry_out(&stack, &mut other, &last).unwrap()), "none");
     assert_eq!(code(&relay.ask(&by_id).unwrap()), "unknown_request");
     assert_eq!((effect(&first), effect(&third)), (1, 1));
 }

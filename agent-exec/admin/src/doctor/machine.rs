@@ -25,6 +25,13 @@ const SECCOMP: Check = Check {
     why: "without this wall no unprivileged action runs",
     mend: "boot a kernel with CONFIG_SECCOMP_FILTER",
 };
+const DUMPABLE: Check = Check {
+    name: "suid_dumpable",
+    what: "`fs.suid_dumpable` is not 1",
+    why: "with 1 another process of agent-runner could trace an action's before its exec and read the receipt key: agent-exec \
+          refuses to start",
+    mend: "`sysctl fs.suid_dumpable=0`, and in `/etc/sysctl.d/`",
+};
 const HALT: Check = Check {
     name: "halt",
     what: "the target is not halted (a notice: somebody wanted it so)",
@@ -32,7 +39,7 @@ const HALT: Check = Check {
     mend: "`rm /etc/writ/halt`",
 };
 
-pub(super) const CHECKS: &[&Check] = &[&KERNEL, &LANDLOCK, &SECCOMP, &HALT];
+pub(super) const CHECKS: &[&Check] = &[&KERNEL, &LANDLOCK, &SECCOMP, &DUMPABLE, &HALT];
 
 const OLDEST: (u32, u32) = (5, 13);
 const HALT_FILE: &str = "/etc/writ/halt";
@@ -44,6 +51,7 @@ pub(super) struct Machine {
     landlock: Result<u32, String>,
     /// What filters can do, from /proc.
     seccomp: Option<String>,
+    suid_dumpable: Option<String>,
     halted: Result<bool, String>,
 }
 
@@ -53,6 +61,7 @@ pub(super) fn look() -> Machine {
         release: proc("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
         landlock: landlock(),
         seccomp: proc("/proc/sys/kernel/seccomp/actions_avail"),
+        suid_dumpable: proc("/proc/sys/fs/suid_dumpable"),
         halted: tools::at(Path::new(HALT_FILE)).map(|found| found.is_some()),
     }
 }
@@ -110,6 +119,15 @@ pub(super) fn judge(machine: &Machine, report: &mut Report) {
         report.finding(&SECCOMP, what, "grep SECCOMP_FILTER /boot/config-$(uname -r)");
     }
     report.settle(&SECCOMP, "filters are there");
+    match machine.suid_dumpable.as_deref().map(str::trim) {
+        Some("0" | "2") => {}
+        found => {
+            let what = format!("fs.suid_dumpable is {}", found.unwrap_or("not to be read"));
+            let mend = "echo fs.suid_dumpable=0 > /etc/sysctl.d/60-writ.conf && sysctl --system";
+            report.finding(&DUMPABLE, what, mend);
+        }
+    }
+    report.settle(&DUMPABLE, "not 1");
     match &machine.halted {
         Ok(false) => {}
         Ok(true) => {
@@ -139,6 +157,7 @@ mod tests {
             release: "6.1.0-18-amd64".to_owned(),
             landlock: Ok(2),
             seccomp: Some("kill_process kill_thread trap errno user_notif trace log allow\n".to_owned()),
+            suid_dumpable: Some("0\n".to_owned()),
             halted: Ok(false),
         }
     }
@@ -166,6 +185,10 @@ mod tests {
             }),
             ("seccomp", |machine| machine.seccomp = None),
             ("seccomp", |machine| machine.seccomp = Some("trap".to_owned())),
+            ("suid_dumpable", |machine| {
+                machine.suid_dumpable = Some("1\n".to_owned())
+            }),
+            ("suid_dumpable", |machine| machine.suid_dumpable = None),
             ("halt", |machine| machine.halted = Err("failed".to_owned())),
         ];
         for (name, break_it) in table {
