@@ -115,6 +115,7 @@ impl Subject {
             status: Some(unanswered.status),
             code: Some(unanswered.refusal.code),
             message: Some(refusals::said(&unanswered.refusal)),
+            policy: refusals::deciding(&unanswered.refusal),
             ..self.draft(Event::Outcome)
         }
     }
