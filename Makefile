@@ -30,7 +30,7 @@ endif
 AGENT_OUT := $(OUT)/$(AGENT_TARGET)/agent
 
 # inspect starts without any C library (docs/adr/0009), so it is built for this host's target, which is always installed.
-INSPECT_FLAGS := --cfg no_c_library -Crelocation-model=static
+INSPECT_FLAGS := --cfg no_c_library --cfg sha2_backend="soft" --cfg sha2_backend_soft="compact" -Crelocation-model=static
 INSPECT_OUT := $(OUT)/$(HOST)/agent
 
 # How everything else is built: as it is debugged, or as it is shipped.
