@@ -110,13 +110,17 @@ agent: ## agent-exec and inspect: static, release
 .PHONY: target-package
 target-package: agent ## the folder to copy to a host that becomes a target: see deploy/target
 	@$(CARGO) build --quiet --profile $(PROFILE) -p writ-target
-	@rm -rf $(HARNESS_BIN)/target/actions.d $(HARNESS_BIN)/target/supervisors
+	@rm -rf $(HARNESS_BIN)/target/actions.d $(HARNESS_BIN)/target/supervisors $(HARNESS_BIN)/target/databases
 	@mkdir -p $(HARNESS_BIN)/target/actions.d $(HARNESS_BIN)/target/supervisors/systemd $(HARNESS_BIN)/target/supervisors/runit
 	@install -m 755 $(AGENT_OUT)/agent-exec $(INSPECT_OUT)/inspect $(BUILT)/writ-target deploy/target/install $(HARNESS_BIN)/target/
 	@install -m 644 sshd/50-writ.conf sshd/49-writ-hostcert.conf deploy/target/target.toml.example $(HARNESS_BIN)/target/
 	@install -m 644 proto/catalogue/actions.d/*.toml $(HARNESS_BIN)/target/actions.d/
 	@for supervisor in systemd runit; do \
 	    install -m 644 proto/catalogue/supervisors/$$supervisor/*.toml $(HARNESS_BIN)/target/supervisors/$$supervisor/; \
+	done
+	@for database in postgresql sqlite; do \
+	    mkdir -p $(HARNESS_BIN)/target/databases/$$database; \
+	    install -m 644 proto/catalogue/databases/$$database/* $(HARNESS_BIN)/target/databases/$$database/; \
 	done
 
 .PHONY: setup
