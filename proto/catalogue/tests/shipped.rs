@@ -242,6 +242,8 @@ fn migrations_are_approved_by_content_and_give_a_caller_no_word_of_a_privileged_
             run.check_args(&object(json!({ "migration": good, "database": "app" })))
                 .is_err()
         );
+        let schema = &run.input_schema()["properties"]["migration"];
+        assert_eq!(schema["required"], json!(["path", "sha256"]), "{schema}");
         let list = catalogue.find(&"list_migrations".parse().unwrap()).unwrap().manifest();
         assert_eq!(list.risk(), wire::Risk::Read);
     }

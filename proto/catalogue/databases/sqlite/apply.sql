@@ -14,7 +14,7 @@ BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS main.writ_migration (
     id TEXT PRIMARY KEY NOT NULL,
     content TEXT NOT NULL,
-    at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%SZ'))
+    at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%SZ', 'now'))
 );
 .read /usr/share/writ/databases/sqlite/judge.sql
 SELECT 'nothing was done: ' || refusal FROM temp.writ_verdict WHERE refusal IS NOT NULL;

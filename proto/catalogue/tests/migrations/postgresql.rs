@@ -190,6 +190,7 @@ fn done(command: &mut Command) -> Output {
 
 const FIRST: &str = "CREATE TABLE customer (name text);\nINSERT INTO customer VALUES ('ada');";
 
+/// REQ-MIGRATION-2, REQ-MIGRATION-3, REQ-MIGRATION-4
 #[test]
 fn a_migration_is_applied_once_and_asking_again_has_no_second_effect() {
     let Some(scene) = Scene::new() else { return };
@@ -230,6 +231,7 @@ fn a_migration_is_applied_once_and_asking_again_has_no_second_effect() {
         .applied("0002_next");
 }
 
+/// REQ-MIGRATION-1, REQ-MIGRATION-3, REQ-MIGRATION-6
 #[test]
 fn a_migration_that_fails_or_that_ends_the_transaction_leaves_nothing() {
     let Some(scene) = Scene::new() else { return };
@@ -363,6 +365,7 @@ fn a_role_that_is_more_than_the_owner_of_its_database_is_refused() {
     scene.run("0001_a", FIRST).applied("0001_a");
 }
 
+/// REQ-MIGRATION-5
 #[test]
 fn two_at_the_same_time_are_one_after_the_other() {
     let Some(scene) = Scene::new() else { return };
@@ -378,6 +381,7 @@ fn two_at_the_same_time_are_one_after_the_other() {
     assert_eq!(scene.ask("app", "SELECT count(*) FROM customer"), "1");
 }
 
+/// REQ-MIGRATION-7
 #[test]
 fn a_dry_run_shows_what_would_run_and_changes_nothing() {
     let Some(scene) = Scene::new() else { return };
@@ -405,7 +409,7 @@ fn a_dry_run_shows_what_would_run_and_changes_nothing() {
     assert_eq!(scene.everything(), before);
 }
 
-/// Killed, as at its deadline: nothing is kept, and the lock is free again.
+/// REQ-MIGRATION-6: killed, as at its deadline: nothing is kept, and the lock is free again.
 #[test]
 fn a_migration_that_is_killed_leaves_nothing() {
     let Some(scene) = Scene::new() else { return };

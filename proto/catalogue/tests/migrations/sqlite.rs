@@ -62,6 +62,7 @@ impl Scene {
 
 const FIRST: &str = "CREATE TABLE customer (name TEXT);\nINSERT INTO customer VALUES ('ada');";
 
+/// REQ-MIGRATION-3, REQ-MIGRATION-4
 #[test]
 fn a_migration_is_applied_once_and_asking_again_has_no_second_effect() {
     let Some(scene) = Scene::new() else { return };
@@ -79,6 +80,7 @@ fn a_migration_is_applied_once_and_asking_again_has_no_second_effect() {
     assert_eq!(scene.applied(), "0001_customer");
 }
 
+/// REQ-MIGRATION-2
 #[test]
 fn what_is_out_of_order_or_leaves_a_gap_is_refused() {
     let Some(scene) = Scene::new() else { return };
@@ -100,6 +102,7 @@ fn what_is_out_of_order_or_leaves_a_gap_is_refused() {
     assert_eq!(scene.applied(), "0002_b 0003_c");
 }
 
+/// REQ-MIGRATION-3, REQ-MIGRATION-6
 #[test]
 fn a_migration_that_fails_half_way_leaves_nothing() {
     let Some(scene) = Scene::new() else { return };
@@ -123,6 +126,7 @@ fn a_migration_that_fails_half_way_leaves_nothing() {
         .applied("0002_b");
 }
 
+/// REQ-MIGRATION-1
 #[test]
 fn what_would_end_the_transaction_or_reach_outside_is_refused_before_anything_runs() {
     let Some(scene) = Scene::new() else { return };
@@ -212,6 +216,7 @@ fn triggers_and_harmless_words_are_let_through() {
     assert_eq!(scene.ask("SELECT count(*) FROM note WHERE release LIKE '%soon'"), "2");
 }
 
+/// REQ-MIGRATION-5
 #[test]
 fn two_at_the_same_time_are_one_after_the_other() {
     let Some(scene) = Scene::new() else { return };
@@ -230,6 +235,7 @@ fn two_at_the_same_time_are_one_after_the_other() {
     assert_eq!(scene.ask("SELECT count(*) FROM customer"), "2");
 }
 
+/// REQ-MIGRATION-7
 #[test]
 fn a_dry_run_shows_what_would_run_and_changes_nothing() {
     let Some(scene) = Scene::new() else { return };
