@@ -113,7 +113,8 @@ target-package: agent ## the folder to copy to a host that becomes a target: see
 	@rm -rf $(HARNESS_BIN)/target/actions.d $(HARNESS_BIN)/target/supervisors $(HARNESS_BIN)/target/databases
 	@mkdir -p $(HARNESS_BIN)/target/actions.d $(HARNESS_BIN)/target/supervisors/systemd $(HARNESS_BIN)/target/supervisors/runit
 	@install -m 755 $(AGENT_OUT)/agent-exec $(INSPECT_OUT)/inspect $(BUILT)/writ-target deploy/target/install $(HARNESS_BIN)/target/
-	@install -m 644 sshd/50-writ.conf sshd/49-writ-hostcert.conf deploy/target/target.toml.example $(HARNESS_BIN)/target/
+	@install -m 644 sshd/50-writ.conf sshd/49-writ-hostcert.conf deploy/target/target.toml.example \
+	    deploy/target/approvers.example $(HARNESS_BIN)/target/
 	@install -m 644 proto/catalogue/actions.d/*.toml $(HARNESS_BIN)/target/actions.d/
 	@for supervisor in systemd runit; do \
 	    install -m 644 proto/catalogue/supervisors/$$supervisor/*.toml $(HARNESS_BIN)/target/supervisors/$$supervisor/; \
@@ -129,7 +130,7 @@ setup:
 
 .PHONY: setup-test
 setup-test:
-	@tests/harness/setup python
+	@tests/harness/setup test
 	@tests/e2e/mcp-client/install $(OUT)/mcp-client
 
 .PHONY: setup-bench

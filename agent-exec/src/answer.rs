@@ -6,7 +6,7 @@ use wire::{Code, Encoding, Outcome, Resources, Risk, Status, VERSION};
 
 use crate::child::{Cut, Ran};
 use crate::error::Refusal;
-use crate::order::{Permit, Verified};
+use crate::order::{Approved, Permit, Verified};
 use crate::part::Part;
 use crate::sys::SpawnError;
 
@@ -31,6 +31,8 @@ pub(crate) struct Action {
     pub(crate) walls: Vec<String>,
     /// The action certificate, where it stands under one.
     pub(crate) permit: Option<Permit>,
+    /// Who approved it.
+    pub(crate) approved: Approved,
 }
 
 impl Action {
@@ -38,6 +40,16 @@ impl Action {
     pub(crate) fn certificate<'a>(&'a self, request: &'a Verified) -> &'a UserCertificate {
         let of_the_task = request.task().certificate();
         self.permit.as_ref().map_or(of_the_task, Permit::certificate)
+    }
+
+    /// Whether its request is carried out at most once: it has an effect, or people said yes to it, and they said it once.
+    pub(crate) fn works_once(&self) -> bool {
+        self.risk != Risk::Read || !self.approved.by().is_empty()
+    }
+
+    /// Who approved it, as a record has that.
+    pub(crate) fn approvals(&self) -> Option<Vec<audit::Approval>> {
+        Some(self.approved.by().to_vec()).filter(|by| !by.is_empty())
     }
 
     fn serial(&self, request: &Verified) -> Serial {

@@ -7,18 +7,22 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use catalogue::{Probe, ProbeName};
+use openssh::allowed_signers::AllowedSigners;
 use openssh::key::{PublicKey, SigningKey};
 use serde::Deserialize;
 use wire::ids::TargetName;
 use wire::limits;
 
 use crate::error::Fatal;
+use crate::order::Touch;
 use crate::sys::Ids;
 
 /// The target's own configuration.
 pub const CONFIG: &str = "/etc/writ/target.toml";
 /// The CAs that sign task certificates: one key a line, up to two.
 pub const CAS: &str = "/etc/writ/ca.pub";
+/// Who may approve: OpenSSH's allowed_signers, of which a strict subset.
+pub const APPROVERS: &str = "/etc/writ/approvers";
 /// The manifests.
 pub const ACTIONS: &str = "/etc/writ/actions.d";
 /// While this exists, everything is refused.
@@ -52,6 +56,9 @@ pub struct Config {
     /// The longest life of a task certificate that is accepted, in seconds, whatever the CA signed.
     #[serde(default = "task_max_lifetime_s")]
     pub task_max_lifetime_s: u64,
+    /// Whether only security keys approve, each of whose signatures takes a touch.
+    #[serde(default)]
+    pub require_touch: bool,
     /// What `check_health` can be asked for.
     #[serde(default)]
     pub probe: BTreeMap<ProbeName, Probe>,
@@ -88,6 +95,16 @@ impl Config {
         Ok(config)
     }
 
+    /// Which keys approve.
+    #[must_use]
+    pub fn touch(&self) -> Touch {
+        if self.require_touch {
+            Touch::Needed
+        } else {
+            Touch::NotNeeded
+        }
+    }
+
     /// The ids of the installation.
     #[must_use]
     pub fn ids(&self) -> Ids {
@@ -120,6 +137,24 @@ pub fn cas() -> Result<Vec<PublicKey>, Fatal> {
     } else {
         Err(fault(format!("it holds {} keys, not 1 or 2", keys.len())))
     }
+}
+
+/// Who may approve now: read for each request that needs it. Where there is no such file nobody may.
+///
+/// # Errors
+/// [`Fatal::File`], with every line that is wrong as far as it fits: one, and nobody may approve.
+pub fn approvers() -> Result<AllowedSigners, Fatal> {
+    let path = Path::new(APPROVERS);
+    if matches!(std::fs::symlink_metadata(path), Err(error) if error.kind() == std::io::ErrorKind::NotFound) {
+        return Ok(AllowedSigners::default());
+    }
+    AllowedSigners::parse(&root_file(path)?).map_err(|faults| {
+        let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        Fatal::File {
+            file: APPROVERS.to_owned(),
+            what: faults.join("; "),
+        }
+    })
 }
 
 /// The receipt key, which only writ-exec can read.
@@ -228,5 +263,8 @@ mod tests {
         assert!(Config::parse(&format!("{GOOD}task_max_lifetime_s = 901\n")).is_err());
         assert!(Config::parse(&format!("{GOOD}task_max_lifetime_s = 60\n")).is_ok());
         assert!(Config::parse(&GOOD.replace("web-1", "web,1")).is_err());
+        assert_eq!(Config::parse(GOOD).unwrap().touch(), Touch::NotNeeded);
+        let touched = Config::parse(&format!("{GOOD}require_touch = true\n")).unwrap();
+        assert_eq!(touched.touch(), Touch::Needed);
     }
 }

@@ -6,14 +6,15 @@ use openssh::certificate::{self, UserCertificate, UserTerms};
 use openssh::key::PublicKey;
 use openssh::sshsig;
 use wire::ids::{Digest, Fingerprint, Serial, TargetName};
-use wire::lines::Approval;
 use wire::seal::Sealed;
 use wire::{Code, FORCE_COMMAND, GRANT_EXTENSION, Grant, Kind, Mode, Payload, Risk, limits, strict};
 
 use crate::error::Refusal;
 
+mod approved;
 mod permit;
 
+pub use approved::{Approved, Approvers, Touch, approved};
 pub use permit::{Permit, Permits, is_for_an_action};
 
 /// What the target knows of itself and of the session when it judges.
@@ -215,6 +216,8 @@ pub struct Own<'a> {
     pub manifest: &'a Digest,
     /// How many people must sign.
     pub approvals: u8,
+    /// How long they may take, in seconds, where it says so.
+    pub approval_window_s: Option<u64>,
     /// What trying it out risks, where that is possible.
     pub dry_run: Option<Risk>,
 }
@@ -232,9 +235,31 @@ impl Own<'_> {
     }
 }
 
+/// What a permitted request risks, and how many people must have signed it. It is still to be [`approved`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub struct Wanted {
+    risk: Risk,
+    approvals: u8,
+}
+
+impl Wanted {
+    /// What it can do to the target, in its mode.
+    #[must_use]
+    pub fn risk(self) -> Risk {
+        self.risk
+    }
+
+    /// How many people must have signed: the more of what the manifest and the CA's policy want.
+    #[must_use]
+    pub fn approvals(self) -> u8 {
+        self.approvals
+    }
+}
+
 /// Checks what a request asks against what its certificates permit and its target's manifest says. A task certificate
 /// covers the reads that its grant lists; everything else needs the action certificate for exactly this request, also where
-/// it is only tried out. What is risked comes back.
+/// it is only tried out.
 ///
 /// # Errors
 /// [`Refusal`].
@@ -242,11 +267,10 @@ pub fn permitted(
     request: &Verified,
     own: Own<'_>,
     permit: Option<&Permit>,
-    approval: Option<&Approval>,
     knowledge: &Knowledge<'_>,
-) -> Result<Risk, Refusal> {
+) -> Result<Wanted, Refusal> {
     let listed = request.task.grant.actions.contains(&request.payload.action);
-    let wanted = match permit {
+    let by_policy = match permit {
         Some(permit) => {
             permit::check(permit, request, knowledge)?;
             if permit.manifest() != own.manifest || request.payload.manifest != *own.manifest {
@@ -263,24 +287,29 @@ pub fn permitted(
         None => 0,
     };
     let (risk, approvals) = own.in_mode(request.payload.mode)?;
-    let approvals = approvals.max(wanted);
-    // No signature of a person is checked here yet, so none can be enough.
-    if approvals > 0 {
-        return Err(Refusal::because(
-            Code::ApprovalMissing,
-            format!("it needs {approvals}, and this target cannot check approvals"),
-        ));
-    }
-    if approval.is_some() {
-        return Err(Refusal::because(
-            Code::LineMalformed,
-            "an approval for an action that needs none",
-        ));
-    }
-    Ok(risk)
+    let approvals = approvals.max(by_policy);
+    let ahead_s = match approvals {
+        0 => limits::REQUEST_MAX_S,
+        _ => own.approval_window_s.unwrap_or(limits::APPROVAL_WINDOW_DEFAULT_S),
+    };
+    near(&request.payload, ahead_s, knowledge.now)?;
+    Ok(Wanted { risk, approvals })
 }
 
-/// Judges the request's own clock.
+/// Whether a request was made for now, and not for a time when nobody remembers why: only people are waited for.
+fn near(payload: &Payload, ahead_s: u64, now: u64) -> Result<(), Refusal> {
+    if payload.expires > now.saturating_add(ahead_s + limits::SKEW_S) {
+        let ahead = payload.expires - now;
+        return Err(Refusal::because(
+            Code::ExpiresTooFar,
+            format!("it expires in {ahead} s by the target's clock, and may in {ahead_s} s"),
+        ));
+    }
+    Ok(())
+}
+
+/// Judges the request's own clock: whether it is still to be begun. How far ahead it may expire depends on who is waited
+/// for, see [`permitted`].
 ///
 /// # Errors
 /// [`Refusal`] with how far it is off, which tells a difference of clocks from a delay.
@@ -290,13 +319,6 @@ pub fn timely(payload: &Payload, now: u64) -> Result<(), Refusal> {
         return Err(Refusal::because(
             Code::RequestExpired,
             format!("it expired {late} s ago by the target's clock"),
-        ));
-    }
-    if payload.expires > now + limits::REQUEST_MAX_S + limits::SKEW_S {
-        let ahead = payload.expires - now;
-        return Err(Refusal::because(
-            Code::ExpiresTooFar,
-            format!("it expires in {ahead} s by the target's clock"),
         ));
     }
     Ok(())

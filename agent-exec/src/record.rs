@@ -59,6 +59,7 @@ pub(crate) fn intent(request: &Verified, action: &Action, argv: &[String], look:
         argv: Some(shown(argv)),
         message: look.as_deref().map(said),
         decision: Some(Decision::Allow),
+        approvals: action.approvals(),
         ..about(Event::Intent, request, action.certificate(request))
     }
 }
@@ -88,6 +89,7 @@ pub(crate) fn result(request: &Verified, action: &Action, outcome: &Outcome) -> 
         stderr: outcome.stderr.as_ref().map(output),
         resources: outcome.resources,
         walls: Some(outcome.walls.clone()),
+        approvals: action.approvals(),
         ..about(Event::Result, request, action.certificate(request))
     }
 }

@@ -9,14 +9,14 @@ use openssh::key::PublicKey;
 use wire::ids::{Digest, RequestId, TaskId};
 use wire::lines::{Answer, Approval, RelayLine};
 use wire::seal::Sealed;
-use wire::{Code, Mode, Risk, Status, limits};
+use wire::{Code, Mode, Status, limits};
 
 use crate::answer::{self, Action, Reply};
 use crate::child::{self, Command};
 use crate::effect::Look;
 use crate::error::Refusal;
 use crate::ledger::{Claim, Found, Key, Ledger};
-use crate::order::{self, Knowledge, Own, Permit, Unverified, Verified};
+use crate::order::{self, Approvers, Knowledge, Own, Permit, Unverified, Verified};
 use crate::sys::Resting;
 use crate::target::Target;
 use crate::{Session, house, now, prepare, record, replay};
@@ -30,7 +30,8 @@ struct Judged<'a> {
     look: Option<Look>,
 }
 
-/// A request that nobody else carries out: a change is claimed in the ledger, and a read needs no claim.
+/// A request that nobody else carries out: a change, and what people approved, is claimed in the ledger; another read needs
+/// no claim.
 #[must_use]
 struct Claimed<'a> {
     judged: Judged<'a>,
@@ -202,6 +203,7 @@ impl Target {
             risk: manifest.risk(),
             manifest: entry.digest(),
             approvals: manifest.approvals(),
+            approval_window_s: manifest.approval_window_s(),
             dry_run: manifest.dry_run().map(|dry_run| dry_run.risk),
         };
         let knowledge = Knowledge {
@@ -212,7 +214,17 @@ impl Target {
             max_lifetime_s: self.config.task_max_lifetime_s,
             now: now(),
         };
-        let risk = order::permitted(request, own, permit.as_ref(), approval, &knowledge)?;
+        let wanted = order::permitted(request, own, permit.as_ref(), &knowledge)?;
+        let approved = order::approved(request, wanted, approval, || {
+            let signers = house::approvers().map_err(|fatal| Refusal::because(fatal.code(), fatal.to_string()))?;
+            Ok(Approvers {
+                signers,
+                never: cas,
+                touch: self.config.touch(),
+                now: now(),
+            })
+        })?;
+        let risk = wanted.risk();
         let prepared = prepare::prepare(entry, &payload.args, payload.mode, risk, &self.config.probe)?;
         let (manifest, digest) = (manifest.clone(), entry.digest().clone());
         // What is only tried out has no effect that could be looked at.
@@ -231,6 +243,7 @@ impl Target {
                 part: prepared.part,
                 walls: prepared.walls,
                 permit,
+                approved,
             },
             command: prepared.command,
             look,
@@ -240,7 +253,7 @@ impl Target {
     /// Makes sure that nobody else carries it out, now or ever again.
     fn claim<'a>(&self, judged: Judged<'a>) -> Result<Claimed<'a>, Refusal> {
         let payload = judged.request.payload();
-        if judged.action.risk == Risk::Read {
+        if !judged.action.works_once() {
             return Ok(Claimed { judged, claim: None });
         }
         let claim = self.ledger.claim(Key {

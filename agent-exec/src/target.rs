@@ -81,10 +81,11 @@ impl Target {
             let Some(request_sha256) = told.request_sha256().filter(|_| told.boot_id != self.boot_id) else {
                 continue;
             };
-            let reads = told.intent.risk == Some(Risk::Read);
+            // What people approved is claimed, too, whatever its risk.
+            let unclaimed = told.intent.risk == Some(Risk::Read) && told.intent.approvals.is_none();
             let kept = self.ended(told, &request_sha256).map_err(refused)?;
             let claim = match self.ledger.look(&task_id, &request_id).map_err(refused)? {
-                _ if reads => continue,
+                _ if unclaimed => continue,
                 Found::Running(_) | Found::Answered(..) => continue,
                 Found::Left(claim) => claim,
                 Found::Nothing => {

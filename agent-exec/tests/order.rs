@@ -2,147 +2,33 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test says why")]
 
 use agent_exec::error::Refusal;
-use agent_exec::order::{self, Knowledge, Own, Permits, Task, Unverified, Verified};
-use openssh::key::{PublicKey, SigningKey};
-use openssh::sshsig;
+use agent_exec::order::{self, Knowledge, Own, Permit, Permits, Verified};
 use serde_json::{Value, json};
-use ssh_key::certificate::{Builder, CertType};
-use wire::ids::{Digest, Fingerprint, TargetName};
-use wire::seal::Sealed;
-use wire::{Code, FORCE_COMMAND, GRANT_EXTENSION, Risk, limits};
+use wire::ids::Digest;
+use wire::{Code, Risk, limits};
 
-/// When all of it happens.
-const NOW: u64 = 1_800_000_000;
-const TASK: &str = "0192e4a0-7f00-7000-8000-000000000001";
-const REQUEST: &str = "0192e4a0-7f00-7000-8000-00000000000a";
+mod stage;
 
-/// The target and everybody around it.
-struct World {
-    name: TargetName,
-    fingerprint: Fingerprint,
-    ca: SigningKey,
-    cas: [PublicKey; 1],
-    task: SigningKey,
-    login: PublicKey,
-}
-
-fn key(seed: u8) -> SigningKey {
-    SigningKey::from_seed(&[seed; 32].into()).unwrap()
-}
-
-impl World {
-    fn new() -> Self {
-        let (ca, task) = (key(1), key(2));
-        Self {
-            name: "web-1".parse().unwrap(),
-            fingerprint: Fingerprint::of(key(3).public()),
-            cas: [ca.public().clone()],
-            login: task.public().clone(),
-            ca,
-            task,
-        }
-    }
-
-    fn knows(&self, now: u64) -> Knowledge<'_> {
-        Knowledge {
-            target: &self.name,
-            key: &self.fingerprint,
-            cas: &self.cas,
-            login_key: Some(&self.login),
-            max_lifetime_s: limits::TASK_CERTIFICATE_MAX_S,
-            now,
-        }
-    }
-
-    /// A certificate over the task's key with this grant, for this principal, valid from 30 s ago for `life` seconds.
-    fn certificate(&self, principal: &str, life: u64, grant: &Value) -> String {
-        self.certificate_of(grant["task_id"].as_str().unwrap(), principal, life, grant)
-    }
-
-    /// The same with a key id of its own.
-    fn certificate_of(&self, key_id: &str, principal: &str, life: u64, grant: &Value) -> String {
-        let after = NOW - limits::SKEW_S;
-        let mut builder = Builder::new([7; 32], self.task.public().key_data(), after, after + life).unwrap();
-        builder.cert_type(CertType::User).unwrap();
-        builder.serial(5).unwrap();
-        builder.key_id(key_id).unwrap();
-        builder.valid_principal(principal).unwrap();
-        builder.critical_option("force-command", FORCE_COMMAND).unwrap();
-        builder.critical_option("source-address", "127.0.0.0/8").unwrap();
-        builder.extension(GRANT_EXTENSION, grant.to_string()).unwrap();
-        builder.sign(self.ca.private()).unwrap().to_openssh().unwrap()
-    }
-
-    fn accept(&self, grant: &Value, before: Option<&Task>) -> Result<Task, Code> {
-        let text = self.certificate("web-1", 300, grant);
-        order::accept(&text, &self.knows(NOW), before).map_err(|refusal| refusal.code)
-    }
-
-    fn task(&self) -> Task {
-        self.accept(&grant(), None).unwrap()
-    }
-
-    fn seal(&self, payload: &Value) -> Sealed {
-        let payload = payload.to_string();
-        let sig = sshsig::sign(&self.task, sshsig::REQUEST, payload.as_bytes()).unwrap();
-        Sealed { payload, sig }
-    }
-
-    fn verify(&self, payload: &Value) -> Result<Verified, Code> {
-        order::verify(&self.seal(payload), Some(&self.task()), &self.knows(NOW)).map_err(|refused| match refused {
-            Unverified::Stranger(refusal) | Unverified::Known { refusal, .. } => refusal.code,
-        })
-    }
-
-    fn payload(&self) -> Value {
-        json!({
-            "v": 1, "task_id": TASK, "request_id": REQUEST,
-            "requester": {"brain": "claude", "person": "alice", "proof": "relay"}, "reason": "why",
-            "target": "web-1", "target_key": self.fingerprint, "action": "tail_log", "manifest": Digest::of(b"m"),
-            "args": {}, "mode": "run", "expires": NOW + 50, "witness": {"relay": head()},
-        })
-    }
-
-    /// An action certificate for this payload, changed.
-    fn permit(&self, payload: &Value, life: u64, change: impl FnOnce(&mut Value)) -> String {
-        let mut grant = grant();
-        let pins = json!({
-            "kind": "action", "actions": [payload["action"]], "manifest": payload["manifest"], "approvals": 0, "krl": 0,
-            "request_sha256": Digest::of(payload.to_string().as_bytes()),
-        });
-        for (key, value) in pins.as_object().unwrap() {
-            grant[key] = value.clone();
-        }
-        change(&mut grant);
-        self.certificate("action/web-1", life, &grant)
-    }
-
-    fn permits(&self, text: &str) -> Result<Permits, Code> {
-        let mut permits = Permits::default();
-        permits
-            .accept(text, &self.knows(NOW), Some(&self.task()))
-            .map_err(|refusal| refusal.code)?;
-        Ok(permits)
-    }
-}
-
-fn head() -> Value {
-    json!({"log": "0".repeat(32), "seq": 1, "hash": Digest::zero()})
-}
-
-fn grant() -> Value {
-    json!({
-        "v": 1, "kind": "task", "task_id": TASK, "opened": NOW - 100,
-        "requester": {"brain": "claude", "person": "alice", "proof": "relay"}, "relay": "main", "target": "web-1",
-        "actions": ["read_file", "tail_log"], "policy": Digest::zero(), "witness": {"ca": head()},
-    })
-}
+use stage::{NOW, TASK, World, grant, key};
 
 /// One thing that is changed in a grant.
 type Change = fn(&mut Value);
 
 fn own(payload: &Value, risk: Risk) -> (Digest, Risk) {
     (payload["manifest"].as_str().unwrap().parse().unwrap(), risk)
+}
+
+/// Permitted, and needing nobody's approval.
+fn judged(
+    request: &Verified,
+    own: Own<'_>,
+    permit: Option<&Permit>,
+    knowledge: &Knowledge<'_>,
+) -> Result<Risk, Refusal> {
+    let wanted = order::permitted(request, own, permit, knowledge)?;
+    let approved = order::approved(request, wanted, None, || panic!("nobody approved anything"))?;
+    assert_eq!(approved.by(), []);
+    Ok(wanted.risk())
 }
 
 fn permitted(
@@ -158,10 +44,11 @@ fn permitted(
         risk,
         manifest: &manifest,
         approvals,
+        approval_window_s: None,
         dry_run: None,
     };
     let permit = permits.take(&request);
-    order::permitted(&request, own, permit.as_ref(), None, &world.knows(NOW))
+    judged(&request, own, permit.as_ref(), &world.knows(NOW))
 }
 
 #[test]
@@ -255,19 +142,61 @@ fn a_payload_may_be_as_long_as_its_limit_and_not_longer() {
     assert_eq!(padded(limits::PAYLOAD + 1), Err(Code::PayloadMalformed));
 }
 
+/// REQ-PAYLOAD-10
 #[test]
 fn how_far_a_request_is_off_is_said_in_seconds() {
     let world = World::new();
     let payload = world.verify(&world.payload()).unwrap().payload().clone();
     let at = |now: u64| order::timely(&payload, now).map_err(|refusal| (refusal.code, refusal.message));
     let expires = payload.expires;
-    for fine in [expires - 60, expires, expires + 29, expires - 90] {
+    for fine in [expires - 60, expires, expires + 29, expires - 90, 0] {
         assert_eq!(at(fine), Ok(()), "{fine}");
     }
     let late = "it expired 30 s ago by the target's clock".to_owned();
     assert_eq!(at(expires + 30), Err((Code::RequestExpired, late)));
-    let early = "it expires in 91 s by the target's clock".to_owned();
-    assert_eq!(at(expires - 91), Err((Code::ExpiresTooFar, early)));
+}
+
+/// REQ-PAYLOAD-15
+#[test]
+fn only_people_are_waited_for_and_as_long_as_the_manifest_says() {
+    let world = World::new();
+    let far = |ahead: u64, approvals: u8, by_policy: u8, approval_window_s: Option<u64>| {
+        let mut payload = world.payload();
+        payload["expires"] = json!(NOW + ahead);
+        let text = world.permit(&payload, 90, |grant| grant["approvals"] = json!(by_policy));
+        let request = world.verify(&payload).unwrap();
+        let permit = world.permits(&text).unwrap().take(&request);
+        let (manifest, risk) = own(&payload, Risk::Change);
+        let own = Own {
+            risk,
+            manifest: &manifest,
+            approvals,
+            approval_window_s,
+            dry_run: None,
+        };
+        let wanted = order::permitted(&request, own, permit.as_ref(), &world.knows(NOW));
+        wanted
+            .map(|wanted| wanted.approvals())
+            .map_err(|refusal| (refusal.code, refusal.message))
+    };
+    let too_far = |ahead: u64, may: u64| {
+        let what = format!("it expires in {ahead} s by the target's clock, and may in {may} s");
+        Err((Code::ExpiresTooFar, what))
+    };
+    for (approvals, by_policy, window, may) in [
+        (0, 0, None, 60),
+        (0, 0, Some(600), 60),
+        (1, 0, Some(900), 900),
+        (1, 2, Some(60), 60),
+        (0, 1, Some(28_800), 28_800),
+        (0, 1, None, 600),
+    ] {
+        assert_eq!(
+            far(may + 30, approvals, by_policy, window),
+            Ok(approvals.max(by_policy))
+        );
+        assert_eq!(far(may + 31, approvals, by_policy, window), too_far(may + 31, may));
+    }
 }
 
 #[test]
@@ -334,9 +263,10 @@ fn a_dry_run_stands_under_the_actions_certificate_and_is_judged_by_its_own_risk(
             risk: own,
             manifest: &manifest,
             approvals,
+            approval_window_s: None,
             dry_run,
         };
-        order::permitted(&request, own, permit.as_ref(), None, &world.knows(NOW)).map_err(|refusal| refusal.code)
+        judged(&request, own, permit.as_ref(), &world.knows(NOW)).map_err(|refusal| refusal.code)
     };
     let (read, change, destroy) = (Risk::Read, Risk::Change, Risk::Destroy);
     // The task's certificate lists it, and that is not enough.
@@ -373,10 +303,11 @@ fn request_certificate_and_target_mean_one_manifest() {
             risk: Risk::Change,
             manifest: &manifest,
             approvals: 0,
+            approval_window_s: None,
             dry_run: None,
         };
         let permit = permits.take(&verified);
-        let refused = order::permitted(&verified, own, permit.as_ref(), None, &world.knows(NOW)).unwrap_err();
+        let refused = judged(&verified, own, permit.as_ref(), &world.knows(NOW)).unwrap_err();
         assert_eq!(refused.code, Code::ManifestChanged, "{request} {certificate} {target}");
     }
 }
@@ -501,11 +432,12 @@ fn a_certificate_of_a_ca_that_is_not_trusted_any_more_covers_nothing() {
         risk,
         manifest: &manifest,
         approvals: 0,
+        approval_window_s: None,
         dry_run: None,
     };
     let judge = |knowledge: &Knowledge<'_>| {
-        let judged = order::permitted(&request, own, permit.as_ref(), None, knowledge);
-        judged.map_err(|refusal| refusal.code)
+        let found = judged(&request, own, permit.as_ref(), knowledge);
+        found.map_err(|refusal| refusal.code)
     };
     assert_eq!(judge(&world.knows(NOW)), Ok(Risk::Change));
     let others = [key(8).public().clone()];

@@ -70,10 +70,11 @@ impl Web1 {
             risk: Risk::Read,
             manifest: &verified.payload().manifest,
             approvals: 0,
+            approval_window_s: None,
             dry_run: None,
         };
         order::timely(verified.payload(), now)
-            .and_then(|()| order::permitted(&verified, own, None, None, &self.knows(now)).map(drop))
+            .and_then(|()| order::permitted(&verified, own, None, &self.knows(now)).map(drop))
             .map_err(|refusal| refusal.code.to_string())
     }
 }

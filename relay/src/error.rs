@@ -64,7 +64,7 @@ pub struct Refusal {
     pub untrusted: Option<String>,
     /// What it was about.
     pub about: Box<About>,
-    /// The ids of the rules that decided, where rules did.
+    /// The ids of the rules or policies that decided, where any did.
     pub policy: Vec<String>,
     /// The number of the record that says so, in the log of whoever refused; in the relay's where they could not write it.
     pub record: Option<u64>,
@@ -153,7 +153,10 @@ impl Refusal {
     #[must_use]
     pub fn issuer(error: issuer::Error, about: &About) -> Self {
         match error {
-            issuer::Error::Refused { code, message } => Self::by(RefusedBy::Ca, code, message, about),
+            issuer::Error::Refused { code, message, policy } => Self {
+                policy,
+                ..Self::by(RefusedBy::Ca, code, message, about)
+            },
             issuer::Error::Unavailable(cause) => {
                 tracing::warn!(%cause, "the CA does not answer");
                 Self::new(Code::CaUnavailable, about)
@@ -329,6 +332,10 @@ fn next(code: Code, about: &About) -> String {
         Code::RequestIdReused => again,
         Code::ApprovalMissing => {
             "Tell the user which approvals the message names; people give them with their own keys.".to_owned()
+        }
+        Code::ApprovalInvalid | Code::ApproverUnknown | Code::ApproverExpired | Code::ApproverIsRequester => {
+            "Tell the user which approval the message names and what is wrong with it; people give them with their own keys."
+                .to_owned()
         }
         Code::KrlStale => operator("bring the newest revocation list to the target"),
         Code::UnknownRequest => "Call task_status to see which requests the task has.".to_owned(),

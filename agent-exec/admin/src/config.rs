@@ -20,6 +20,9 @@ pub struct Config {
     pub exec_uid: u32,
     /// The longest certificate that is accepted, in seconds.
     pub task_max_lifetime_s: Option<u64>,
+    /// Whether only security keys approve.
+    #[serde(default)]
+    pub require_touch: bool,
     /// Health checks by name.
     #[serde(default)]
     pub probe: BTreeMap<ProbeName, Probe>,

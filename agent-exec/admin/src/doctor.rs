@@ -13,6 +13,7 @@ use crate::{CONFIG, Failure, MIGRATIONS, files};
 mod above;
 mod accounts;
 mod actions;
+mod approvers;
 mod authority;
 mod evidence;
 mod faults;
@@ -62,6 +63,7 @@ pub fn checks() -> Vec<&'static Check> {
         migrations::CHECKS,
         sudo::CHECKS,
         authority::CHECKS,
+        approvers::CHECKS,
         evidence::CHECKS,
         machine::CHECKS,
     ]
@@ -101,6 +103,7 @@ pub fn run() -> Result<Report, Failure> {
     migrations::judge(&migrations::look(Path::new(MIGRATIONS)), &mut report);
     sudo::judge(&sudo::look(), &mut report);
     authority::judge(&authority, known, sshd.host_certificate(), now, &mut report);
+    approvers::judge(&approvers::look(), known, &authority.machines(), now, &mut report);
     evidence::judge(&evidence::look(), now, &mut report);
     machine::judge(&machine::look(), &mut report);
     Ok(report)

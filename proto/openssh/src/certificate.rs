@@ -237,7 +237,7 @@ fn check_signature(certificate: &Certificate, cas: &[PublicKey]) -> Result<(Publ
         .checked_sub(SIGNATURE_FIELD)
         .and_then(|end| bytes.get(..end))
         .ok_or(Error::Malformed)?;
-    crate::strict::verify(&ca, certificate.signature(), signed).map_err(|_| Error::Untrusted)?;
+    crate::strict::verify_blob(ca.as_bytes(), certificate.signature(), signed).map_err(|_| Error::Untrusted)?;
     Ok((key, ca))
 }
 

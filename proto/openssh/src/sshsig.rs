@@ -1,13 +1,18 @@
-//! Signatures over messages: SSHSIG (OpenSSH's PROTOCOL.sshsig), sha512, ed25519, one namespace for each purpose.
+//! Signatures over messages: SSHSIG (OpenSSH's PROTOCOL.sshsig), one namespace for each purpose.
 //!
-//! They travel as base64 of the blob on one line, without the PEM armour. `ssh-keygen -Y verify` accepts them once the
+//! A machine's is ed25519 with sha512, by a key that the reader knows. A person's is made by `ssh-keygen` as that person
+//! pleases: with any kind of [`crate::person::KeyKind`], with sha256 or sha512, with a certificate or without, and its key
+//! stands in it. They travel as base64 of the blob on one line, without the PEM armour. `ssh-keygen -Y verify` accepts them once the
 //! armour is put back.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use ssh_key::certificate::Certificate;
+use ssh_key::public::KeyData;
 use ssh_key::{HashAlg, SshSig};
 
 use crate::key::{PublicKey, SigningKey};
+use crate::person::{NotSigned, PersonKey};
 
 /// Namespace of a target's first line.
 pub const HELLO: &str = "hello.v1@writ.internal";
@@ -23,6 +28,9 @@ pub const KRL: &str = "krl.v1@writ.internal";
 /// The longest signature text that is looked at, in bytes: an ed25519 SSHSIG has about 260.
 pub const MAX_TEXT: usize = 1024;
 
+/// The longest signature text of a person that is looked at, in bytes: one with a certificate has about 1,300.
+pub const MAX_PERSON_TEXT: usize = 4096;
+
 /// Why a signature was not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -32,8 +40,8 @@ pub enum Error {
     /// A signature for something else.
     #[error("accept a signature of another namespace")]
     Namespace,
-    /// Not sha512, not ed25519, or a version this does not know.
-    #[error("accept a signature that is not ed25519 with sha512")]
+    /// A kind of key, a hash or a version that is not used here.
+    #[error("accept a signature of this kind")]
     Algorithm,
     /// Made by another key.
     #[error("accept a signature of another key")]
@@ -41,6 +49,9 @@ pub enum Error {
     /// The signature does not fit the message.
     #[error("verify the signature")]
     Invalid,
+    /// A security key made it, and nobody touched that.
+    #[error("accept a signature of a security key that was not touched")]
+    Untouched,
 }
 
 /// Signs `message` for `namespace` and returns the blob in base64, on one line.
@@ -61,7 +72,67 @@ pub fn sign(key: &SigningKey, namespace: &str, message: &[u8]) -> Result<String,
 /// # Errors
 /// Any [`Error`]; nothing is accepted that another encoder would have written differently.
 pub fn verify(text: &str, key: &PublicKey, namespace: &str, message: &[u8]) -> Result<(), Error> {
-    if text.len() > MAX_TEXT {
+    let signature = read(text, MAX_TEXT, namespace)?;
+    if signature.hash_alg() != HashAlg::Sha512 {
+        return Err(Error::Algorithm);
+    }
+    let signer = PublicKey::from_key_data(signature.public_key()).map_err(|_| Error::Algorithm)?;
+    if &signer != key {
+        return Err(Error::Key);
+    }
+    let signed = SshSig::signed_data(namespace, HashAlg::Sha512, message).map_err(|_| Error::Malformed)?;
+    crate::strict::verify_blob(key.as_bytes(), signature.signature(), &signed).map_err(|_| Error::Invalid)
+}
+
+/// A person's signature that holds: whoever has this key signed the message, and touched it where it is in a security key.
+/// Whose key it is, [`crate::allowed_signers::AllowedSigners::approver`] says.
+///
+/// ```compile_fail
+/// // It has no other door than `sshsig::verify_person`.
+/// let signed = openssh::sshsig::Signed { key: todo!(), certificate: None };
+/// ```
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Signed {
+    key: PersonKey,
+    certificate: Option<Box<Certificate>>,
+}
+
+impl Signed {
+    /// The key that signed, without its certificate.
+    #[must_use]
+    pub fn key(&self) -> &PersonKey {
+        &self.key
+    }
+
+    /// The certificate that the key came in. Nothing of it was checked.
+    pub(crate) fn certificate(&self) -> Option<&Certificate> {
+        self.certificate.as_deref()
+    }
+}
+
+/// Verifies that `text` is somebody's signature over `message` for `namespace`.
+///
+/// # Errors
+/// Any [`Error`] but [`Error::Key`].
+pub fn verify_person(text: &str, namespace: &str, message: &[u8]) -> Result<Signed, Error> {
+    let signature = read(text, MAX_PERSON_TEXT, namespace)?;
+    let (data, certificate) = match signature.public_key() {
+        KeyData::Certificate(certificate) => (certificate.public_key(), Some(certificate.clone())),
+        plain => (plain, None),
+    };
+    let key = PersonKey::from_key_data(data).map_err(|_| Error::Algorithm)?;
+    let signed = SshSig::signed_data(namespace, signature.hash_alg(), message).map_err(|_| Error::Malformed)?;
+    match key.verify(signature.signature(), &signed) {
+        Ok(()) => Ok(Signed { key, certificate }),
+        Err(NotSigned::Invalid) => Err(Error::Invalid),
+        Err(NotSigned::Untouched) => Err(Error::Untouched),
+    }
+}
+
+/// Reads the one encoding of a blob for this namespace: no reserved bytes, no slack in a length, nothing behind it.
+fn read(text: &str, max: usize, namespace: &str) -> Result<SshSig, Error> {
+    if text.len() > max {
         return Err(Error::Malformed);
     }
     let blob = STANDARD.decode(text).map_err(|_| Error::Malformed)?;
@@ -69,19 +140,13 @@ pub fn verify(text: &str, key: &PublicKey, namespace: &str, message: &[u8]) -> R
     if signature.namespace() != namespace {
         return Err(Error::Namespace);
     }
-    if signature.version() != SshSig::VERSION || signature.hash_alg() != HashAlg::Sha512 {
+    if signature.version() != SshSig::VERSION {
         return Err(Error::Algorithm);
     }
-    let signer = PublicKey::from_key_data(signature.public_key()).map_err(|_| Error::Algorithm)?;
-    if &signer != key {
-        return Err(Error::Key);
-    }
-    // The blob must be the one that encoding its own values gives: no reserved bytes, no slack in a length.
     if !signature.reserved().is_empty() || encode(&signature)? != blob {
         return Err(Error::Malformed);
     }
-    let signed = SshSig::signed_data(namespace, HashAlg::Sha512, message).map_err(|_| Error::Malformed)?;
-    crate::strict::verify(key, signature.signature(), &signed).map_err(|_| Error::Invalid)
+    Ok(signature)
 }
 
 fn encode(signature: &SshSig) -> Result<Vec<u8>, Error> {

@@ -38,5 +38,8 @@ pub const ACTION_CERTIFICATE_MAX_S: u64 = 60;
 pub const TASK_MAX_S: u64 = 8 * 60 * 60;
 /// Furthest that a payload's `expires` may lie ahead, in seconds.
 pub const REQUEST_MAX_S: u64 = 60;
+/// Furthest that `expires` may lie ahead where approvals are needed and the manifest sets no `approval_window_s`, in seconds:
+/// there where policy alone wants them. People sign within it.
+pub const APPROVAL_WINDOW_DEFAULT_S: u64 = 10 * 60;
 /// Most action names in a grant.
 pub const GRANT_ACTIONS: usize = 128;

@@ -155,7 +155,12 @@ impl RelayLine {
 }
 
 impl Approval {
-    fn check(&self) -> Result<(), &'static str> {
+    /// Whether it has as many lines and signatures as it may have, the lines strictly sorted: what [`RelayLine::parse`]
+    /// demands of one that it reads.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check(&self) -> Result<(), &'static str> {
         if self.on.is_empty() || self.on.len() > limits::APPROVAL_ON || !self.on.is_sorted_by(|a, b| a < b) {
             return Err("approval.on: 1 to 256 lines, strictly sorted");
         }

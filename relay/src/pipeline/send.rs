@@ -4,11 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openssh::key::PublicKey;
-use openssh::sshsig;
 use tokio::time::Instant;
 use wire::ids::Fingerprint;
 use wire::lines::RelayLine;
-use wire::seal::Sealed;
 use wire::{Code, Risk};
 
 use super::again::Asking;
@@ -26,10 +24,10 @@ use crate::session::{self, Session};
 /// How long a change whose answer did not come is asked for while its caller waits.
 const PURSUIT: Duration = Duration::from_secs(10);
 
-/// A request that may be sent: the certificate that it needs beside the task's, if any.
+/// A request that may be sent: with the certificate that it needs beside the task's, if any, and signed.
 #[must_use]
 pub(super) struct Permitted {
-    certificate: Option<RelayLine>,
+    lines: Vec<RelayLine>,
 }
 
 impl Relay {
@@ -41,11 +39,18 @@ impl Relay {
         issued: &Issued,
         begun: Begun,
     ) -> Result<(Recorded, Result<Permitted, Unanswered>), Refusal> {
-        self.record(begun, async |built, written| {
+        let judge = async |built: &Built, written| {
             let judged = caught(self.judged(seat, issued, built, written)).await;
             judged.unwrap_or_else(|| Err(Unanswered::unsent(Refusal::new(Code::Internal, &built.asked.about))))
-        })
-        .await
+        };
+        let (recorded, judged) = self.record(begun, &seat.key, judge).await?;
+        let permitted = judged.map(|(certificate, sealed)| Permitted {
+            lines: certificate
+                .into_iter()
+                .chain([RelayLine::Request(sealed, None)])
+                .collect(),
+        });
+        Ok((recorded, permitted))
     }
 
     async fn judged(
@@ -54,10 +59,10 @@ impl Relay {
         issued: &Issued,
         built: &Built,
         written: Written,
-    ) -> Result<Permitted, Unanswered> {
+    ) -> Result<Option<RelayLine>, Unanswered> {
         let about = &built.asked.about;
         if built.asked.risk == Risk::Read && issued.actions.contains(&built.subject.action) {
-            return Ok(Permitted { certificate: None });
+            return Ok(None);
         }
         if !written.stands().await {
             // The CA learns of nothing that is not in our log. Why it is not, whoever waits for the record is told.
@@ -76,9 +81,7 @@ impl Relay {
                 about,
             )));
         }
-        Ok(Permitted {
-            certificate: Some(RelayLine::Certificate(permit.certificate)),
-        })
+        Ok(Some(RelayLine::Certificate(permit.certificate)))
     }
 
     /// A session for a request, waited for no longer than its bytes are good.
@@ -100,7 +103,7 @@ impl Relay {
         session.await.map_err(Unanswered::unsent)
     }
 
-    /// Signs with the task's key and asks, in one session. Where the answer to a change does not come it is asked for again.
+    /// Asks, in one session. Where the answer to a change does not come it is asked for again.
     pub(super) async fn send(
         self: &Arc<Self>,
         seat: &Arc<Seat>,
@@ -130,11 +133,7 @@ impl Relay {
     ) -> Result<Verified, Unanswered> {
         let built = &recorded.built;
         let about = &built.asked.about;
-        let sig = sshsig::sign(&seat.key, sshsig::REQUEST, built.payload.as_bytes())
-            .map_err(|_| Unanswered::unsent(Refusal::because(Code::NotSent, "it could not be signed", about)))?;
-        let payload = built.payload.clone();
-        let mut lines = Vec::from_iter(permitted.certificate);
-        lines.push(RelayLine::Request(Sealed { payload, sig }, None));
+        let Permitted { lines } = permitted;
         let patience = built.asked.timeout + MARGIN;
         let reads = built.asked.risk == Risk::Read;
         let (mut session, mut issued) = self.lease(seat, Some(reached), recorded, until).await?;

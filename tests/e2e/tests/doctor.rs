@@ -181,6 +181,7 @@ const EARLY: &str = "/etc/ssh/sshd_config.d/10-x.conf";
 const TOML: &str = "/etc/writ/target.toml";
 const SEGMENT: &str = "/var/log/writ/00000000000000000001.jsonl";
 const RECEIPT: &str = "/etc/writ/receipt.key";
+const APPROVERS: &str = "/etc/writ/approvers";
 const AGENT_EXEC: &str = "/usr/libexec/writ/agent-exec";
 const CERT: &str = "/etc/ssh/ssh_host_ed25519_key-cert.pub";
 const ACTION: &str = "/etc/writ/actions.d/x.toml";
@@ -281,6 +282,10 @@ const BREAKAGES: &[(&str, &str, How)] = &[
     ("host_certificate", "ended ", Shell("ssh-keygen -q -t ed25519 -N '' -f /root/ca; ssh-keygen -q -s /root/ca -I x -h -n web-1 -V 20200101:20200102 /etc/ssh/ssh_host_ed25519_key.pub; sed -i 's/ [^ ]*$//' /etc/ssh/ssh_host_ed25519_key-cert.pub", &[CERT, "/root/ca", "/root/ca.pub"])),
     ("receipt_key", "failed to", Shell("echo garbage >/etc/writ/receipt.key", &[RECEIPT])),
     ("receipt_key", "also the host key", Shell("cat /etc/ssh/ssh_host_ed25519_key >/etc/writ/receipt.key", &[RECEIPT])),
+    ("approvers", "line 2: the key must be one of", Shell("printf '# people\\ncarol ssh-rsa AAAA\\n' >/etc/writ/approvers", &[APPROVERS])),
+    ("approvers", "line 1: it is a key of the task CA", Mended("(printf 'carol cert-authority '; cut -d' ' -f1,2 /etc/writ/ca.pub) >/etc/writ/approvers", &[APPROVERS])),
+    ("approvers", "line 1: it is this host's key", Mended("(printf 'carol '; cut -d' ' -f1,2 /etc/ssh/ssh_host_ed25519_key.pub) >/etc/writ/approvers", &[APPROVERS])),
+    ("paths", "/etc/writ/approvers is 0:0 666", Mended("touch /etc/writ/approvers; chmod 666 /etc/writ/approvers", &[APPROVERS])),
     ("audit_log", "malformed", Shell("sed -i '2s/.*/{}/' /var/log/writ/00000000000000000001.jsonl", &[SEGMENT])),
     ("audit_log", "seq_gap", Shell("sed -i 1d /var/log/writ/00000000000000000001.jsonl", &[SEGMENT])),
     ("audit_log", "chain_broken", Shell("sed -i '2s/a test/no test/' /var/log/writ/00000000000000000001.jsonl", &[SEGMENT])),

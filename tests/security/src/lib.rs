@@ -1,5 +1,6 @@
 //! What the tests of one file share: a stack, and relays with forged certificates.
 
+pub mod approvals;
 pub mod changes;
 pub mod maze;
 pub mod privileged;

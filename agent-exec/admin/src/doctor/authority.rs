@@ -73,6 +73,19 @@ impl Authority {
     pub(super) fn cas(&self) -> &[PublicKey] {
         self.cas.as_deref().unwrap_or_default()
     }
+
+    /// Keys that are no person's, and whose they are.
+    pub(super) fn machines(&self) -> Vec<(PublicKey, &'static str)> {
+        let cas = self.cas().iter().map(|key| (key.clone(), "a key of the task CA"));
+        let own = [
+            (&self.host_key, "this host's key"),
+            (&self.receipt_key, "the receipt key"),
+        ];
+        let own = own
+            .into_iter()
+            .filter_map(|(key, whose)| Some((key.as_ref().ok()?.clone(), whose)));
+        cas.chain(own).collect()
+    }
 }
 
 pub(super) fn look() -> Authority {

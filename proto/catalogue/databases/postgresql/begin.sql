@@ -21,7 +21,7 @@ SET LOCAL lock_timeout = '10s';
 SELECT pg_advisory_xact_lock(2003986804) \gset
 
 -- A large object of this transaction, because psql sends no other file without a look at its lines.
-\lo_import /dev/stdin
+\lo_import /proc/self/fd/0
 \set source :LASTOID
 CREATE TEMP TABLE writ_this ON COMMIT DROP AS
     SELECT convert_from(bytes, 'UTF8') AS text, encode(sha256(bytes), 'hex') AS sha256 FROM lo_get(:source) AS bytes;

@@ -24,7 +24,7 @@ CREATE TEMP TABLE writ_before AS SELECT id, content, at FROM main.writ_migration
 
 -- Ending the transaction ends the savepoint, and RELEASE finds none of this name.
 SAVEPOINT "what it did may be kept: it ended the transaction";
-.read /dev/stdin
+.read /proc/self/fd/0
 RELEASE "what it did may be kept: it ended the transaction";
 CREATE TEMP TABLE writ_fair (
     fair CONSTRAINT "nothing is kept: it changed the list of applied migrations" CHECK (fair)

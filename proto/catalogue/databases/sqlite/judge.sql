@@ -8,7 +8,7 @@ CREATE TEMP TABLE writ_this AS
         CASE instr(first, ' after ') WHEN 0 THEN '' ELSE substr(first, instr(first, ' after ') + 7) END AS after
     FROM (SELECT CAST(bytes AS TEXT) AS content, coalesce(instr(bytes, x'00') = 0, 0) AS is_text,
         substr(CAST(bytes AS TEXT), 1, instr(CAST(bytes AS TEXT), char(10)) - 1) AS first
-        FROM (SELECT readfile('/dev/stdin') AS bytes));
+        FROM (SELECT readfile('/proc/self/fd/0') AS bytes));
 
 CREATE TEMP TABLE writ_verdict AS SELECT CASE
     WHEN NOT is_text THEN 'it cannot be read as text'

@@ -270,7 +270,16 @@ fn lines_of_an_enrolment_mean_what_the_vectors_say() {
     }
 }
 
-/// REQ-STATEMENT-5
+/// REQ-APPROVER-2, REQ-APPROVER-3
+#[test]
+fn files_of_approvers_are_read_as_the_vectors_say() {
+    for case in read("approvers.json") {
+        let text = String::from_utf8(case.bytes()).unwrap();
+        case.judge(openssh::allowed_signers::AllowedSigners::parse(&text).is_ok());
+    }
+}
+
+/// REQ-STATEMENT-5, REQ-STATEMENT-6
 #[test]
 fn a_statement_is_written_again_from_its_payload() {
     for case in read("statement.json") {

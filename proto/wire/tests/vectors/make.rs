@@ -55,6 +55,7 @@ pub(super) fn all() -> Vec<(&'static str, File)> {
         ("line.json", file("session.md", lines())),
         ("session.json", file("session.md", session())),
         ("statement.json", file("statement.md", statements())),
+        ("approvers.json", file("approval.md", approvers())),
         ("enrolment.json", file("enrolment.md", enrolment())),
     ]
 }
@@ -1046,11 +1047,11 @@ fn statements() -> Vec<Case> {
     let make = |name: &str, payload: &Payload, others: &[&str]| {
         let text = json(payload);
         let mut on = vec![statement::on_line(payload, text.as_bytes())];
-        on.extend(
-            others
-                .iter()
-                .map(|other| format!("{other} {} {}", payload.target_key, Digest::of(other.as_bytes()))),
-        );
+        on.extend((21_u8..).zip(others).map(|(seed, other)| {
+            let key = SigningKey::from_seed(&Zeroizing::new([seed; 32])).unwrap();
+            let sha256 = Digest::of(other.as_bytes());
+            format!("{other} {} {sha256}", Fingerprint::of(key.public()))
+        }));
         on.sort();
         let statement = statement::render(payload, &on);
         Case {
@@ -1071,9 +1072,95 @@ fn statements() -> Vec<Case> {
     let mut hostile = change.clone();
     hostile.reason = "caf\u{e9} \u{202e}reversed".parse().unwrap();
     hostile.args.insert("unit".to_owned(), "x\non: web-9 \u{1b}[2J".into());
+    let mut blanks = change.clone();
+    blanks.reason = "tidy up    on: web-9".parse().unwrap();
+    blanks.args.insert("unit".to_owned(), " shop".into());
     vec![
         make("one target", &change, &[]),
         make("a fan-out", &change, &["web-2", "web-3"]),
         make("hostile text", &hostile, &[]),
+        make("blanks that nobody counts", &blanks, &[]),
+    ]
+}
+
+/// Files of approvers.
+fn approvers() -> Vec<Case> {
+    let public = |name: &str| key(name).public().to_openssh();
+    let plain = public("approver");
+    let token = {
+        let inside = ssh_key::public::Ed25519PublicKey(*key("somebody").public().as_bytes());
+        let data: ssh_key::public::KeyData = ssh_key::public::SkEd25519::new(inside, "ssh:").into();
+        ssh_key::PublicKey::from(data).to_openssh().unwrap()
+    };
+    let p256 = "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBHwf2HMM5TRXvo2SQJjsNkiDD5KqiiNjrGVv3UUh+mMT5RHxiRtOnlqvjhQtBq0VpmpCV/PwUdhOig4vkbqAcEc=";
+    let web = token.replace("AAAABHNzaDo=", "AAAABHdlYjo=");
+    let own = format!("carol namespaces=\"approve.v1@writ.internal\" {token} carol's token\n");
+    let times = "valid-after=\"20260101Z\",valid-before=\"20280101083000Z\"";
+    let line = |options: &str| format!("carol {options} {plain}\n");
+    vec![
+        good("nobody", "# nobody yet\n\n"),
+        good(
+            "each kind of line",
+            format!("{own}dave\t{times}  {plain}\nerin,frank cert-authority {p256}\n"),
+        ),
+        good("no newline at its end", format!("carol {plain}")),
+        bad("a pattern of names", "names are literal", format!("* {plain}\n")),
+        bad("a quoted name", "names are literal", format!("\"carol\" {plain}\n")),
+        bad(
+            "two people with one key",
+            "nobody could tell who signed",
+            format!("carol,dave {plain}\n"),
+        ),
+        bad(
+            "one key on two lines",
+            "nobody could tell who signed",
+            format!("carol {plain}\ndave {plain}\n"),
+        ),
+        bad("a name without a key", "not a line of the format", "carol\n"),
+        bad(
+            "an RSA key",
+            "not a kind that approves",
+            "carol ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAAAAQ8=\n",
+        ),
+        bad(
+            "the key of a web site",
+            "its application is not ssh:",
+            format!("carol {web}\n"),
+        ),
+        bad(
+            "an unknown option",
+            "not a line of the format",
+            line("no-touch-required"),
+        ),
+        bad(
+            "an option twice",
+            "which one counts?",
+            line("valid-before=\"20280101Z\",valid-before=\"20290101Z\""),
+        ),
+        bad(
+            "a pattern of namespaces",
+            "namespaces are literal",
+            line("namespaces=\"approve.*\""),
+        ),
+        bad(
+            "a local time",
+            "times are UTC and say so",
+            line("valid-before=\"20280101\""),
+        ),
+        bad(
+            "a day that is none",
+            "there is no 30 February",
+            line("valid-before=\"20280230Z\""),
+        ),
+        bad(
+            "times the wrong way round",
+            "it would never count",
+            line("valid-after=\"20280101Z\",valid-before=\"20270101Z\""),
+        ),
+        bad(
+            "a carriage return",
+            "lines end with a newline alone",
+            format!("carol {plain}\r\n"),
+        ),
     ]
 }
