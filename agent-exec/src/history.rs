@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use audit::{Draft, Error, Event, Log};
-use wire::ids::{Digest, Head, RequestId, TaskId};
+use wire::ids::Head;
+
+use crate::ledger::Key;
 
 /// What the log holds of one request.
 #[derive(Debug)]
@@ -16,25 +18,24 @@ pub(crate) struct Told {
     pub(crate) end: Option<(Draft, Head)>,
 }
 
-impl Told {
-    /// The hash of the bytes that were asked.
-    pub(crate) fn request_sha256(&self) -> Option<Digest> {
-        self.intent.request_sha256.clone()
-    }
-}
-
 /// All requests whose intent was recorded since `since` (Unix seconds).
 ///
 /// # Errors
 /// [`Error`].
-pub(crate) fn since(log: &Log, since: u64) -> Result<BTreeMap<(TaskId, RequestId), Told>, Error> {
+pub(crate) fn since(log: &Log, since: u64) -> Result<BTreeMap<Key, Told>, Error> {
     let mut told = BTreeMap::new();
     log.since(since, &mut |record, head| {
         let draft = record.draft;
-        let (Some(task), Some(request)) = (&draft.task_id, &draft.request_id) else {
+        let (Some(task), Some(request), Some(sha256)) = (&draft.task_id, &draft.request_id, &draft.request_sha256)
+        else {
             return;
         };
-        let key = (task.clone(), request.clone());
+        // Two requests can have one id: a read is not claimed.
+        let key = Key {
+            task_id: task.clone(),
+            request_id: request.clone(),
+            request_sha256: sha256.clone(),
+        };
         match draft.event {
             Event::Intent => {
                 let boot_id = record.envelope.boot_id;

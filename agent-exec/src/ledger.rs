@@ -49,7 +49,7 @@ const BOOT: &str = "boot";
 const LOCK: &str = "lock";
 
 /// A request as it was sent: its id, and the hash of its bytes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Key {
     pub(crate) task_id: TaskId,

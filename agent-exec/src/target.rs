@@ -15,7 +15,7 @@ use crate::answer::Reply;
 use crate::error::{Fatal, Refusal};
 use crate::history::{self, Told};
 use crate::house::{self, Config};
-use crate::ledger::{self, Claim, Found, Kept, Key, Ledger};
+use crate::ledger::{self, Claim, Found, Kept, Ledger};
 use crate::order::{self, Knowledge};
 use crate::sys::{self, Ids};
 use crate::{action, now, record, replay};
@@ -76,28 +76,22 @@ impl Target {
             return Ok(());
         };
         let told = history::since(&self.log, now().saturating_sub(ledger::KEPT.as_secs()));
-        for ((task_id, request_id), told) in told.map_err(|error| Fatal::Log(error.to_string()))? {
+        for (key, told) in told.map_err(|error| Fatal::Log(error.to_string()))? {
             // One of this start may be running in another session.
-            let Some(request_sha256) = told.request_sha256().filter(|_| told.boot_id != self.boot_id) else {
+            if told.boot_id == self.boot_id {
                 continue;
-            };
+            }
             let is_claimed = order::works_once(
                 told.intent.risk.unwrap_or(Risk::Destroy),
                 told.intent.approvals.is_some(),
             );
-            let kept = self.ended(told, &request_sha256).map_err(refused)?;
-            let claim = match self.ledger.look(&task_id, &request_id).map_err(refused)? {
+            let kept = self.ended(told, &key.request_sha256).map_err(refused)?;
+            let claim = match self.ledger.look(&key.task_id, &key.request_id).map_err(refused)? {
                 _ if !is_claimed => continue,
                 Found::Running(_) | Found::Answered(..) => continue,
+                Found::Left(claim) if *claim.key() != key => continue,
                 Found::Left(claim) => claim,
-                Found::Nothing => {
-                    let key = Key {
-                        task_id,
-                        request_id,
-                        request_sha256,
-                    };
-                    self.ledger.claim(key).map_err(refused)?
-                }
+                Found::Nothing => self.ledger.claim(key).map_err(refused)?,
             };
             Ledger::settle(claim, &kept).map_err(ledger)?;
         }
@@ -132,10 +126,7 @@ impl Target {
     pub(crate) fn settle(&mut self, claim: Claim) -> Result<Option<Kept>, Refusal> {
         let disk = |error: std::io::Error| Refusal::because(Code::LogUnavailable, format!("the ledger: {error}"));
         let key = claim.key().clone();
-        let told = history::since(&self.log, now().saturating_sub(ledger::KEPT.as_secs()))?
-            .remove(&(key.task_id, key.request_id))
-            // Another request of this id may have been a read.
-            .filter(|told| told.request_sha256().as_ref() == Some(&key.request_sha256));
+        let told = history::since(&self.log, now().saturating_sub(ledger::KEPT.as_secs()))?.remove(&key);
         let Some(told) = told else {
             self.ledger.forget(claim).map_err(disk)?;
             return Ok(None);

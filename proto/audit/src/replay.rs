@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde::Serialize;
-use wire::ids::{ActionName, Head, Reason, RequestId, Serial, TargetName, TaskId};
+use wire::ids::{ActionName, Digest, Head, Reason, RequestId, Serial, TargetName, TaskId};
 use wire::{Code, Mode, Requester, Risk, Status};
 
 use crate::record::{Approval, Draft, Event, Output, Record, Tier};
@@ -54,7 +54,7 @@ pub struct Step {
 }
 
 /// One call: a request, and what the tiers say became of it. Of several records that say the same thing the target's
-/// counts, then the CA's.
+/// counts, then the CA's; and of one that was begun, what became of that, however often it was refused besides.
 #[derive(Debug, Serialize)]
 pub struct Call {
     /// Its id.
@@ -131,7 +131,7 @@ pub fn replay(task: &TaskId, paths: &[PathBuf]) -> Replay {
         logs: report.logs,
         faults: report.faults,
         notes: Vec::new(),
-        calls: calls(&timeline),
+        calls: by_call(&timeline).iter().map(|(id, steps)| call(id, steps)).collect(),
         timeline,
     };
     replay.notes = notes(&replay);
@@ -193,27 +193,40 @@ fn first<T: Clone>(timeline: &[Step], of: impl Fn(&Draft) -> &Option<T>) -> Opti
     timeline.iter().find_map(|step| of(&step.record).clone())
 }
 
-fn calls(timeline: &[Step]) -> Vec<Call> {
-    let mut order = Vec::new();
-    let mut by_id: BTreeMap<&RequestId, Vec<&Step>> = BTreeMap::new();
+/// The records of each call. An id is the relay's word: one that was taken over may give it to two requests, and what became
+/// of one is not what became of the other. A record without a digest goes with the first of them.
+fn by_call(timeline: &[Step]) -> Vec<(&RequestId, Vec<&Step>)> {
+    let mut calls: Vec<(&RequestId, Option<&Digest>, Vec<&Step>)> = Vec::new();
+    let mut of_id: BTreeMap<&RequestId, Vec<usize>> = BTreeMap::new();
     for step in timeline {
-        if let Some(id) = &step.record.request_id {
-            let steps = by_id.entry(id).or_default();
-            if steps.is_empty() {
-                order.push(id);
+        let Some(id) = &step.record.request_id else { continue };
+        let sha256 = step.record.request_sha256.as_ref();
+        let known = of_id.entry(id).or_default();
+        let is_its = |at: &&usize| {
+            let own = calls.get(**at).and_then(|(_, own, _)| *own);
+            own.is_none() || sha256.is_none() || own == sha256
+        };
+        let found = known.iter().find(is_its).copied();
+        match found.and_then(|at| calls.get_mut(at)) {
+            Some((_, own, steps)) => {
+                *own = own.or(sha256);
+                steps.push(step);
             }
-            steps.push(step);
+            None => {
+                known.push(calls.len());
+                calls.push((id, sha256, vec![step]));
+            }
         }
     }
-    order
-        .into_iter()
-        .filter_map(|id| Some(call(id, by_id.get(id)?)))
-        .collect()
+    calls.into_iter().map(|(id, _, steps)| (id, steps)).collect()
 }
 
 fn call(id: &RequestId, steps: &[&Step]) -> Call {
+    // Asked once more while it is under way, or later, it may be refused: that is not what became of it.
+    let began = steps.iter().any(|step| step.record.event == Event::Intent);
+    let counts = |step: &&&Step| !(began && step.tier == Tier::Target && step.record.event == Event::Refused);
     // Whom to believe first: who did it, who allowed it, who asked for it. Of one tier the latest word counts.
-    let mut words: Vec<_> = steps.iter().rev().collect();
+    let mut words: Vec<_> = steps.iter().rev().filter(counts).collect();
     words.sort_by_key(|step| match step.tier {
         Tier::Target => 0,
         Tier::Ca => 1,
@@ -231,7 +244,7 @@ fn call(id: &RequestId, steps: &[&Step]) -> Call {
         }
     }
     let refused = || {
-        steps
+        words
             .iter()
             .any(|m| m.record.event == Event::Refused)
             .then_some(Status::Refused)
@@ -284,6 +297,7 @@ fn notes(replay: &Replay) -> Vec<String> {
         }
     }
     disagreements(&replay.timeline, &mut notes);
+    twins(&replay.calls, &mut notes);
     unfinished(replay, &mut notes);
     unheard_of(replay, &mut notes);
     notes
@@ -303,13 +317,26 @@ fn disagreements(timeline: &[Step], notes: &mut Vec<String>) {
     }
 }
 
+/// Requests that were given one id: no honest relay does that.
+fn twins(calls: &[Call], notes: &mut Vec<String>) {
+    let mut counts: BTreeMap<&RequestId, usize> = BTreeMap::new();
+    for call in calls {
+        *counts.entry(&call.request_id).or_default() += 1;
+    }
+    for (id, count) in counts.into_iter().filter(|(_, count)| *count > 1) {
+        notes.push(format!("{count} different requests have the id {id}"));
+    }
+}
+
 /// Things that were announced and never told the end of.
 fn unfinished(replay: &Replay, notes: &mut Vec<String>) {
     for (begin, end) in [(Event::Intent, Event::Result), (Event::Request, Event::Outcome)] {
         let mut open: Vec<&Step> = Vec::new();
         for step in &replay.timeline {
-            let of_it =
-                |other: &&Step| other.head.log == step.head.log && other.record.request_id == step.record.request_id;
+            let of_it = |other: &&Step| {
+                let same = other.head.log == step.head.log && other.record.request_id == step.record.request_id;
+                same && other.record.request_sha256 == step.record.request_sha256
+            };
             if step.record.event == begin {
                 open.push(step);
             } else if step.record.event == end

@@ -346,3 +346,66 @@ fn delete_whole_task_from_one_log_is_found() {
     assert!(!room.replay(&ALL).verified);
     assert_ne!(head(&segment), before);
 }
+
+/// A relay that was taken over sends other bytes under the id of a change that was done, so that a refusal is the last word
+/// on that id: what was done is told all the same.
+#[test]
+fn what_was_done_does_not_hide_behind_a_refusal_under_its_id() {
+    let room = told();
+    let mut target = room.log(Tier::Target, "web-1");
+    let of = |bytes: &[u8], action: &str, event| Draft {
+        request_sha256: Some(Digest::of(bytes)),
+        action: Some(action.parse().unwrap()),
+        ..of_call(event, 9)
+    };
+    let change = |event| of(b"change", "restart_service", event);
+    target.intend(&change(Event::Intent)).unwrap();
+    let result = Draft {
+        status: Some(Status::Ok),
+        exit_code: Some(0),
+        ..change(Event::Result)
+    };
+    target.append(&result).unwrap();
+    let refused = |code, draft: Draft| Draft {
+        decision: Some(Decision::Deny),
+        status: Some(Status::Refused),
+        code: Some(code),
+        message: Some("no".to_owned()),
+        ..draft
+    };
+    for event in [
+        refused(Code::Halted, change(Event::Refused)),
+        refused(Code::RequestIdReused, of(b"read", "tail_log", Event::Refused)),
+    ] {
+        target.append(&event).unwrap();
+    }
+    let replay = room.replay(&ALL);
+    let [.., done, other] = &replay.calls[..] else {
+        panic!("{:?}", replay.calls)
+    };
+    assert_eq!(done.request_id, other.request_id);
+    let said = |call: &audit::Call| (call.action.as_ref().unwrap().to_string(), call.status, call.exit_code);
+    assert_eq!(said(done), ("restart_service".to_owned(), Some(Status::Ok), Some(0)));
+    assert_eq!((done.message.as_deref(), &done.codes[..]), (None, &[Code::Halted][..]));
+    assert_eq!(said(other), ("tail_log".to_owned(), Some(Status::Refused), None));
+    let note = format!("2 different requests have the id {}", done.request_id);
+    assert!(replay.notes.contains(&note), "{:?}", replay.notes);
+}
+
+/// Asked for again while it is under way it is refused; that is not what became of it, and nobody knows what did.
+#[test]
+fn a_refusal_is_not_the_end_of_what_was_begun() {
+    let room = told();
+    let mut target = room.log(Tier::Target, "web-1");
+    target.intend(&of_call(Event::Intent, 9)).unwrap();
+    let refused = Draft {
+        status: Some(Status::Refused),
+        code: Some(Code::InProgress),
+        ..of_call(Event::Refused, 9)
+    };
+    target.append(&refused).unwrap();
+    let replay = room.replay(&ALL);
+    let call = replay.calls.last().unwrap();
+    assert_eq!((call.status, &call.codes[..]), (None, &[Code::InProgress][..]));
+    assert!(replay.notes.iter().any(|note| note.contains("intent without result")));
+}
