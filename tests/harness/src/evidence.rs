@@ -52,8 +52,13 @@ impl Evidence {
         let control = stack.control.root();
         copy_log(control, CA_LOG, &folder.join("ca"))?;
         copy_log(control, RELAY_LOG, &folder.join("relay"))?;
-        // A target that nobody has ever logged in to has no log yet.
-        let logged = |target: &&Target| fs::read_dir(target.root().at(LOG)).is_ok_and(|mut log| log.next().is_some());
+        // A target that nobody has ever logged in to has no log yet, and one whose first session is just beginning has a
+        // segment without a record.
+        let holds = |segment: std::io::Result<fs::DirEntry>| {
+            let about = segment.and_then(|segment| segment.metadata());
+            about.is_ok_and(|about| about.len() > 0)
+        };
+        let logged = |target: &&Target| fs::read_dir(target.root().at(LOG)).is_ok_and(|mut log| log.any(holds));
         for target in stack.targets.iter().filter(logged) {
             copy_log(target.root(), LOG, &folder.join(target.name()))?;
         }
