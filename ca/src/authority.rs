@@ -214,10 +214,15 @@ impl Authority {
         }
     }
 
-    /// A person through a relay has so many calls a minute, and is one that the relay may speak for.
+    /// A person through a relay has so many calls a minute, and is one that the relay may speak for. Whoever is not let in
+    /// uses up nothing of the relay's, which is for the others.
     fn admit(&self, peer: &Peer, books: &mut Books, person: &PersonName, now: u64) -> Result<(), Error> {
-        self.check_person(peer, person)?;
-        books.quotas.take_of_person(&peer.relay, person, now)
+        let known = self.check_person(peer, person);
+        let admitted = known.and_then(|()| books.quotas.take_of_person(&peer.relay, person, now));
+        if admitted.is_err() {
+            books.quotas.give_back_to_relay(&peer.relay);
+        }
+        admitted
     }
 
     /// What every certificate goes through once it was judged: recorded, noted, signed. The books come along, so that

@@ -1,7 +1,8 @@
 //! How many certificates a relay, and each person through it, may ask for in a minute.
 //!
-//! A refused call counts like any other: what is bounded is the work, and the records. In memory only: a restart
-//! begins with full quotas. Bounded: relays and persons are those of the configuration.
+//! A refused call counts like any other: what is bounded is the work, and the records. But one that is refused because its
+//! person has had theirs, or is none of the relay's, takes nothing of what the relay has for all: no person can use it up.
+//! In memory only: a restart begins with full quotas. Bounded: relays and persons are those of the configuration.
 
 use std::collections::BTreeMap;
 
@@ -41,6 +42,14 @@ impl Quotas {
             per_minute,
             wait_s,
         })
+    }
+
+    /// Gives a call back that took nothing of the relay's but the asking.
+    pub fn give_back_to_relay(&mut self, relay: &Relay) {
+        let full = relay.calls_per_minute.saturating_mul(CALL);
+        if let Some(left) = self.relays.get_mut(&relay.name) {
+            left.units = left.units.saturating_add(CALL).min(full);
+        }
     }
 
     /// Takes one call out of the quota of a person whom this relay may speak for.
@@ -138,6 +147,19 @@ mod tests {
         assert!(error.to_string().contains("in 10 s"), "{error}");
         assert_eq!(taken(|| quotas.take_of_person(&one, &bob, 1000), 100), 6);
         assert_eq!(taken(|| quotas.take_of_person(&two, &alice, 1000), 100), 6);
+    }
+
+    /// REQ-CARPC-22
+    #[test]
+    fn what_is_given_back_to_a_relay_is_never_more_than_a_minutes() {
+        let mut quotas = Quotas::default();
+        let relay = relay("relay-1", 5, 5);
+        quotas.give_back_to_relay(&relay);
+        assert_eq!(taken(|| quotas.take_of_relay(&relay, 1000), 100), 5);
+        quotas.give_back_to_relay(&relay);
+        assert_eq!(taken(|| quotas.take_of_relay(&relay, 1000), 100), 1);
+        (0..9).for_each(|_| quotas.give_back_to_relay(&relay));
+        assert_eq!(taken(|| quotas.take_of_relay(&relay, 1000), 100), 5);
     }
 
     #[test]

@@ -165,3 +165,44 @@ async fn one_relays_flood_leaves_the_others_their_quota() {
     running.open(&call).await.unwrap_err();
     running.stop().await;
 }
+
+/// One person asks without an end, and so does one whom nobody knows: another person is served as if they were not there.
+/// REQ-CARPC-22
+#[tokio::test(flavor = "multi_thread")]
+async fn one_persons_flood_leaves_the_others_of_the_relay_their_quota() {
+    let mut room = Room::new();
+    let relay = &mut room.config.relays[0];
+    relay.persons.insert("bob".parse().unwrap());
+    (relay.calls_per_minute, relay.person_calls_per_minute) = (12, 4);
+    let running = room.serve().await;
+    let mut refused = 0;
+    for person in ["alice", "mallory"] {
+        for _ in 0..60 {
+            let mut call = open(1);
+            call.person = person.into();
+            refused += u32::from(running.open(&call).await.is_err());
+        }
+    }
+    assert_eq!(refused, 2 * 60 - 4, "alice has hers, and no more");
+    let mut call = open(2);
+    call.person = "bob".into();
+    for n in 0..4 {
+        let served = running.open(&call).await;
+        assert!(served.is_ok(), "bob's call {n}: {:?}", served.unwrap_err());
+        call.task_id = open(2).task_id;
+    }
+    assert_eq!(code_of(&running.open(&call).await.unwrap_err()), Code::RateLimited);
+    // What the relay has for all is counted all the same.
+    relay_is_bounded(&running).await;
+    running.stop().await;
+}
+
+/// Calls that are nobody's in particular use up what the relay has.
+async fn relay_is_bounded(running: &Running) {
+    let unknown = renewal(&open(3));
+    let mut codes = Vec::new();
+    while codes.last() != Some(&Code::RateLimited) && codes.len() < 20 {
+        codes.push(code_of(&running.renew(&unknown).await.unwrap_err()));
+    }
+    assert!((4..=6).contains(&codes.len()), "{codes:?}");
+}

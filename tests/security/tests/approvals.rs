@@ -9,9 +9,14 @@
     reason = "a test that cannot go on says where; its name is its documentation"
 )]
 
+use std::time::Duration;
+
 use harness::evil::{code, outcome};
+use harness::spawn::wait_for;
 use harness::stack::{new_id, now};
-use harness::{By, Changed, EvilRelay, Leaves, Opened, Stack, Target, assert_refused, effects, records};
+use harness::{By, Changed, EvilRelay, Leaves, Opened, Stack, Target, assert_refused, effects, processes, records};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use openssh::key::SigningKey;
 use openssh::sshsig;
 use security::approvals::{Person, approval, line, on, statement};
@@ -25,6 +30,8 @@ const APPROVERS: &str = "etc/writ/approvers";
 
 /// What such an action's manifest says of how long people may take, in seconds.
 const WINDOW: u64 = 600;
+
+const SOON: Duration = Duration::from_secs(20);
 
 fn target(stack: &Stack) -> &Target {
     stack.target(WEB).unwrap()
@@ -106,6 +113,19 @@ impl<'a> Scene<'a> {
 
     fn effects(&self, payload: &Map<String, Value>) -> usize {
         effects::count(target(self.stack), payload["args"]["word"].as_str().unwrap()).unwrap()
+    }
+
+    /// Another session of the same task.
+    fn again(&self) -> EvilRelay {
+        let own = &self.relay.task;
+        let task = Opened {
+            task_id: own.task_id.clone(),
+            key: SigningKey::from_openssh(&own.key.to_openssh().unwrap()).unwrap(),
+            certificate: own.certificate.clone(),
+        };
+        let mut relay = EvilRelay::log_in(self.stack, WEB, task).unwrap();
+        relay.present_own().unwrap();
+        relay
     }
 
     /// The approvals in the newest record of this event.
@@ -523,14 +543,70 @@ fn an_approved_read_is_shown_once() {
     for claim in std::fs::read_dir(root.at("var/lib/writ/ledger")).unwrap() {
         std::fs::remove_file(claim.unwrap().path()).unwrap();
     }
-    let task = Opened {
-        task_id: scene.relay.task.task_id.clone(),
-        key: SigningKey::from_openssh(&scene.relay.task.key.to_openssh().unwrap()).unwrap(),
-        certificate: scene.relay.task.certificate.clone(),
-    };
-    scene.relay = EvilRelay::log_in(&stack, WEB, task).unwrap();
-    scene.relay.present_own().unwrap();
+    scene.relay = scene.again();
     assert_eq!(ask(&mut scene), (json!(true), Value::Null));
+}
+
+/// One approval in many sessions at once, after the one that had it was killed, under another id, in another task: one
+/// effect. REQ-APPROVAL-6
+#[test]
+fn an_approval_is_used_up_wherever_it_is_sent() {
+    let stack = stack();
+    let mut scene = Scene::new(&stack);
+    let mut asked = scene.payload();
+    let word = asked["args"]["word"].as_str().unwrap().to_owned();
+    // Nobody ever opens its gate.
+    let gate = format!("{word}-never");
+    asked["args"]["after"] = json!(gate);
+    let approved = scene.approved(&asked, &[&scene.carol, &scene.dave]);
+    let certificate = permit(&stack, &scene.relay, &asked, |_, _| {}).unwrap();
+    let sent = line(&scene.relay, &asked, &approved).unwrap();
+    let mut sessions: Vec<EvilRelay> = (0..8).map(|_| scene.again()).collect();
+    for session in &mut sessions {
+        session.present(&certificate).unwrap();
+        session.session.send(&sent).unwrap();
+    }
+    let mut told: Vec<Option<String>> = vec![None; sessions.len()];
+    wait_for("what all others are told", SOON, || {
+        for (told, session) in told.iter_mut().zip(&sessions).filter(|(told, _)| told.is_none()) {
+            *told = session.session.line_within(Duration::ZERO).ok().map(|line| code(&line));
+        }
+        Ok(told.iter().flatten().count() == 7 && scene.effects(&asked) == 1)
+    })
+    .unwrap();
+    assert!(told.iter().flatten().all(|code| code == "in_progress"), "{told:?}");
+
+    let program = processes::with_argument(&gate).remove(0);
+    let supervisor = Pid::from_raw(i32::try_from(program.parent().unwrap()).unwrap());
+    kill(supervisor, Signal::SIGKILL).unwrap();
+    wait_for("the end", SOON, || Ok(processes::with_argument(&gate).is_empty())).unwrap();
+    // With all that it needs, for as long as its window is open.
+    scene.relay = scene.again();
+    for _ in 0..3 {
+        let answer = scene.send(&asked, &approved);
+        let outcome = outcome(&answer).unwrap();
+        assert_eq!(
+            (&outcome["status"], &outcome["replayed"]),
+            (&json!("unknown"), &json!(true)),
+            "{answer}"
+        );
+    }
+    let mut other = asked.clone();
+    other["request_id"] = json!(new_id());
+    let attempt = |scene: &mut Scene<'_>, payload: &Map<String, Value>, expected: &str| {
+        assert_refused(&stack, By::Target(WEB), Leaves::Record, expected, || {
+            Ok(code(&scene.send(payload, &approved)))
+        })
+        .unwrap_or_else(|error| panic!("{expected}: {error:#}"));
+    };
+    attempt(&mut scene, &other, "approval_invalid");
+    scene.relay = EvilRelay::start(&stack, WEB).unwrap();
+    attempt(&mut scene, &asked, "wrong_task");
+    other["task_id"] = json!(scene.relay.task.task_id);
+    other["request_id"] = asked["request_id"].clone();
+    attempt(&mut scene, &other, "approval_invalid");
+    assert_eq!(scene.effects(&asked), 1);
+    println!("an approval: sent 14 times in 5 ways, 1 effect");
 }
 
 /// What is approved with a file is approved by its content: another content at the same path is refused, and the approval is
