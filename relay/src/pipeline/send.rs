@@ -16,9 +16,9 @@ use super::panics::caught;
 use super::request::{Begun, Built, Recorded, Subject};
 use super::seat::{Hello, Reached};
 use super::verdict::{self, Missed, Unanswered, Verified};
-use super::{MARGIN, Relay, approvals_of};
+use super::{MARGIN, Relay};
 use crate::error::Refusal;
-use crate::issuer::Issued;
+use crate::issuer::{Issued, Word};
 use crate::records::Written;
 use crate::seats::Seat;
 use crate::session::{self, Session};
@@ -30,6 +30,17 @@ const PURSUIT: Duration = Duration::from_secs(10);
 #[must_use]
 pub(super) struct Permitted {
     certificate: Option<RelayLine>,
+    /// When that ends, Unix time: without it the bytes begin nowhere.
+    ends: u64,
+}
+
+/// What the CA says to a request that it does not refuse.
+#[must_use]
+pub(super) enum Consent {
+    /// It may be sent.
+    Given(Permitted),
+    /// It may be once so many people have approved it.
+    Wants(u8),
 }
 
 impl Relay {
@@ -40,7 +51,7 @@ impl Relay {
         seat: &Seat,
         issued: &Issued,
         begun: Begun,
-    ) -> Result<(Recorded, Result<Permitted, Unanswered>), Refusal> {
+    ) -> Result<(Recorded, Result<Consent, Unanswered>), Refusal> {
         self.record(begun, async |built, written| {
             let judged = caught(self.judged(seat, issued, built, written)).await;
             judged.unwrap_or_else(|| Err(Unanswered::unsent(Refusal::new(Code::Internal, &built.asked.about))))
@@ -54,30 +65,30 @@ impl Relay {
         issued: &Issued,
         built: &Built,
         written: Written,
-    ) -> Result<Permitted, Unanswered> {
+    ) -> Result<Consent, Unanswered> {
         let about = &built.asked.about;
-        if built.asked.risk == Risk::Read && issued.actions.contains(&built.subject.action) {
-            return Ok(Permitted { certificate: None });
+        if built.asked.is_covered_by(issued) {
+            return Ok(Consent::Given(Permitted {
+                certificate: None,
+                ends: u64::MAX,
+            }));
         }
         if !written.stands().await {
             // The CA learns of nothing that is not in our log. Why it is not, whoever waits for the record is told.
             return Err(Unanswered::unsent(Refusal::new(Code::Internal, about)));
         }
-        let permit = self
+        let held = built.granted().map_or(0, |granted| granted.held);
+        let word = self
             .issuer
-            .authorize_action(&seat.task, &seat.target, seat.key.public(), &built.payload)
+            .authorize_action(&seat.task, &seat.target, seat.key.public(), &built.payload, held)
             .await
             .map_err(|error| Unanswered::unsent(Refusal::issuer(error, about)))?;
-        if permit.approvals > 0 {
-            let detail = approvals_of(permit.approvals);
-            return Err(Unanswered::unsent(Refusal::because(
-                Code::ApprovalMissing,
-                detail,
-                about,
-            )));
-        }
-        Ok(Permitted {
-            certificate: Some(RelayLine::Certificate(permit.certificate)),
+        Ok(match word {
+            Word::Permit(permit) => Consent::Given(Permitted {
+                ends: permit.valid_before,
+                certificate: Some(RelayLine::Certificate(permit.certificate)),
+            }),
+            Word::Wants(approvals) => Consent::Wants(approvals),
         })
     }
 
@@ -134,7 +145,8 @@ impl Relay {
             .map_err(|_| Unanswered::unsent(Refusal::because(Code::NotSent, "it could not be signed", about)))?;
         let payload = built.payload.clone();
         let mut lines = Vec::from_iter(permitted.certificate);
-        lines.push(RelayLine::Request(Sealed { payload, sig }, None));
+        let signatures = built.granted().map(|granted| granted.signatures.clone());
+        lines.push(RelayLine::Request(Sealed { payload, sig }, signatures));
         let patience = built.asked.timeout + MARGIN;
         let reads = built.asked.risk == Risk::Read;
         let (mut session, mut issued) = self.lease(seat, Some(reached), recorded, until).await?;
@@ -162,7 +174,7 @@ impl Relay {
             Missed::Session(error) => {
                 let asking = Asking {
                     subject: &built.subject,
-                    expires: built.expires,
+                    expires: built.expires.min(permitted.ends),
                     expired: false,
                     target_key,
                 };
