@@ -117,9 +117,12 @@ impl Drop for Sqlite {
 impl Kept {
     /// Writes the ends that could not be written before. While they cannot, nothing that is read here would be true.
     fn pay(&mut self) -> Result<(), Error> {
-        while let Some(end) = self.owed.front() {
-            requests::settle(&self.connection, end)?;
-            self.owed.pop_front();
+        while let Some(end) = self.owed.pop_front() {
+            // Whole: a request that is settled and still being carried out would be so for ever.
+            if let Err(error) = self.committed(|change| requests::settle(change, &end)) {
+                self.owed.push_front(end);
+                return Err(error);
+            }
         }
         Ok(())
     }
