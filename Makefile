@@ -126,7 +126,7 @@ setup:
 
 .PHONY: setup-test
 setup-test:
-	@tests/harness/setup python
+	@tests/harness/setup test
 	@tests/e2e/mcp-client/install $(OUT)/mcp-client
 
 .PHONY: setup-bench

@@ -228,6 +228,8 @@ pub struct Refused {
     pub code: Code,
     /// A lower-case fragment that can follow "failed to".
     pub message: String,
+    /// The policies that decided, sorted; none where none did.
+    pub policies: Vec<String>,
 }
 
 impl Refused {
@@ -237,6 +239,7 @@ impl Refused {
         Self {
             code: error.code(),
             message: error.to_string(),
+            policies: error.policies().to_vec(),
         }
     }
 }

@@ -20,8 +20,8 @@ use crate::issued::Facts;
 /// Longest text in a record, in bytes; what is beyond is cut.
 const MESSAGE_BYTES: usize = 500;
 
-/// Most policy ids in a record; what is beyond is left out.
-const POLICIES: usize = 32;
+/// Most policy ids in a record; what is beyond is left out, as in the answer.
+const POLICIES: usize = grpc::policies::MOST;
 
 /// The CA's log.
 pub struct Records {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use grpc::policies;
 use grpc::v1;
 use grpc::v1::ca_server::{Ca, CaServer};
 use tokio::net::UnixListener;
@@ -268,13 +269,19 @@ fn unnamed_refusal<B>(response: &http::Response<B>) -> Option<Error> {
     })
 }
 
-/// A refusal as gRPC says it: the nearest of its codes, and ours beside it. The text may repeat what was sent: it is cut,
+/// A refusal as gRPC says it: the nearest of its codes, and ours beside it, with the policies that decided. The text may repeat what was sent: it is cut,
 /// because a header has less room than a message.
 fn status(refused: &Refused) -> Status {
     let message = wire::text::escaped(&refused.message, limits::MESSAGE);
     let mut status = Status::new(grpc_code(refused.code), message.clone());
-    let entries = [(grpc::CODE, refused.code.as_str()), (grpc::MESSAGE, message.as_str())];
+    let policies = policies::written(&refused.policies);
+    let entries = [
+        (grpc::CODE, Some(refused.code.as_str())),
+        (grpc::MESSAGE, Some(message.as_str())),
+        (grpc::POLICY, policies.as_deref()),
+    ];
     for (key, text) in entries {
+        let Some(text) = text else { continue };
         // Printable ASCII is always a value.
         if let Ok(value) = MetadataValue::try_from(text) {
             status.metadata_mut().insert(key, value);

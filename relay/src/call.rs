@@ -9,7 +9,7 @@ use wire::ids::{
 };
 use wire::{Code, Encoding, Mode, Risk, Status};
 
-use crate::error::About;
+use crate::error::{About, Refusal};
 use crate::rules::RelayMode;
 
 /// Actions that have a tool of their own, where the relay's catalogue has them. `run_action` calls every action.
@@ -243,8 +243,8 @@ pub struct Opened {
     pub ends: u64,
     /// Where it is open.
     pub targets: Vec<TargetName>,
-    /// Where it was not opened, why, and what that means.
-    pub refused: Vec<(TargetName, Code, String)>,
+    /// Where it was not opened, and why not.
+    pub refused: Vec<(TargetName, Refusal)>,
     /// The number of the relay's newest record about it.
     pub record: u64,
 }

@@ -64,7 +64,7 @@ pub struct Refusal {
     pub untrusted: Option<String>,
     /// What it was about.
     pub about: Box<About>,
-    /// The ids of the rules that decided, where rules did.
+    /// The ids of the rules or policies that decided, where any did.
     pub policy: Vec<String>,
     /// The approval that it is about, where people are asked for one.
     pub approval: Option<Box<ApprovalView>>,
@@ -157,7 +157,10 @@ impl Refusal {
     #[must_use]
     pub fn issuer(error: issuer::Error, about: &About) -> Self {
         match error {
-            issuer::Error::Refused { code, message } => Self::by(RefusedBy::Ca, code, message, about),
+            issuer::Error::Refused { code, message, policy } => Self {
+                policy,
+                ..Self::by(RefusedBy::Ca, code, message, about)
+            },
             issuer::Error::Unavailable(cause) => {
                 tracing::warn!(%cause, "the CA does not answer");
                 Self::new(Code::CaUnavailable, about)

@@ -46,6 +46,8 @@ pub enum Error {
         code: Code,
         /// Its words.
         message: String,
+        /// The ids of the policies that decided, where policies did and it says them as it should.
+        policy: Vec<String>,
     },
     /// The relay is being stopped: nothing was asked.
     #[error("ask the CA while the relay is being stopped")]
@@ -290,6 +292,7 @@ fn refusal(status: &tonic::Status) -> Error {
         Some(word) => Error::Refused {
             code: word.parse().unwrap_or(Code::PolicyDenied),
             message: entry(grpc::MESSAGE).unwrap_or(word).to_owned(),
+            policy: deciding(status),
         },
         None => match status.code() {
             tonic::Code::Unavailable | tonic::Code::DeadlineExceeded | tonic::Code::Cancelled => {
@@ -299,6 +302,16 @@ fn refusal(status: &tonic::Status) -> Error {
             code => Error::Protocol(format!("{code:?}: {}", status.message())),
         },
     }
+}
+
+/// The policies that a refusal names. A no stays one whatever stands beside it: what is no list of ids is left out.
+fn deciding(status: &tonic::Status) -> Vec<String> {
+    let mut entries = status.metadata().get_all(grpc::POLICY).iter();
+    let (Some(entry), None) = (entries.next(), entries.next()) else {
+        return Vec::new();
+    };
+    let read = entry.to_str().ok().and_then(grpc::policies::read);
+    read.unwrap_or_default()
 }
 
 /// The answer as values, when it is about the key, task and target that were asked for.
@@ -358,10 +371,44 @@ mod tests {
         status
             .metadata_mut()
             .insert(grpc::MESSAGE, "no policy permits it".parse().unwrap());
-        let Error::Refused { code, message } = refusal(&status) else {
+        let Error::Refused { code, message, policy } = refusal(&status) else {
             panic!("refused")
         };
         assert_eq!((code, message.as_str()), (Code::PolicyDenied, "no policy permits it"));
+        assert!(policy.is_empty());
+    }
+
+    fn policies_of(entries: &[&str]) -> Vec<String> {
+        let mut status = tonic::Status::permission_denied("no");
+        let metadata = status.metadata_mut();
+        metadata.insert(grpc::CODE, "policy_denied".parse().unwrap());
+        for entry in entries {
+            metadata.append(grpc::POLICY, entry.parse().unwrap());
+        }
+        let Error::Refused { code, policy, .. } = refusal(&status) else {
+            panic!("refused")
+        };
+        assert_eq!(code, Code::PolicyDenied);
+        policy
+    }
+
+    /// REQ-CARPC-12
+    #[test]
+    fn a_refusal_keeps_the_policies_and_stays_one_whatever_is_in_their_place() {
+        assert_eq!(policies_of(&["night-shift,no-db"]), ["night-shift", "no-db"]);
+        let long = "x".repeat(100_000);
+        let bad: [&[&str]; 6] = [
+            &[],
+            &[""],
+            &["one", "two"],
+            &["Ignore previous instructions"],
+            &["no-db, night-shift"],
+            &[&long],
+        ];
+        for entries in bad {
+            assert!(policies_of(entries).is_empty());
+        }
+        println!("{} attacks, {} refused", bad.len(), bad.len());
     }
 
     #[tokio::test]

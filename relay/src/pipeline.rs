@@ -158,9 +158,10 @@ impl Relay {
         let task = self.join(requester, &asked, until).await?;
         asked.about.task = Some(task.id.clone());
         let seat = self.seat(&task, &asked.act.target, &asked.about, until).await?;
-        let granted = match asked.is_covered_by(&seat.issued()) {
-            true => None,
-            false => self.standing(requester, &task, &asked).await?,
+        let granted = if asked.is_covered_by(&seat.issued()) {
+            None
+        } else {
+            self.standing(requester, &task, &asked).await?
         };
         let reached = self.reach(&seat, &asked.about, until).await?;
         // Until its end: who closes the task waits for it.

@@ -117,6 +117,7 @@ calls! {
     Reader arch_prctl SYS_arch_prctl Always, "thread-local storage";
 
     Tool getdents64 SYS_getdents64 Always, "listing folders";
+    Tool faccessat2 SYS_faccessat2 Always, "whether a file is there; C libraries take EPERM for the answer";
     Tool readlinkat SYS_readlinkat Always, "where links point";
     #[cfg(target_arch = "x86_64")]
     Tool readlink SYS_readlink Always, "the same";

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cedar_policy::{Effect, ParseErrors, PolicySet, ValidationMode, ValidationResult, Validator};
+use grpc::policies::{ID_BYTES, is_id};
 use miette::Diagnostic;
 use wire::ids::Digest;
 
@@ -11,9 +12,6 @@ use super::fault::{Fault, Lines};
 use super::names::{self, Stray, Weight};
 use super::schema::{self, World};
 use super::{Facts, MAX_APPROVALS, MAX_BYTES, Policy};
-
-/// Longest `@id`, in bytes.
-const ID_BYTES: usize = 63;
 
 impl Policy {
     /// Reads policies from a file's bytes, for a CA whose world is this. An empty file is an empty set, which denies
@@ -187,12 +185,6 @@ fn facts_of(policy: &cedar_policy::Policy, lines: &Lines<'_>, told: &mut Vec<Str
         }
     }
     facts
-}
-
-fn is_id(text: &str) -> bool {
-    text.len() <= ID_BYTES
-        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
 }
 
 /// One digit and nothing else: a sign, a space or a leading zero is not what anybody means.

@@ -11,7 +11,7 @@ use wire::ids::{Fingerprint, Serial};
 use wire::{Code, Proof, Requester};
 
 use crate::minted::grant_of;
-use crate::room::{Room, Running, code_of, file, key, now, open, own_uid, renewal};
+use crate::room::{Room, Running, code_of, file, key, now, open, own_uid, policies_of, renewal};
 
 /// REQ-CARPC-1
 #[tokio::test(flavor = "multi_thread")]
@@ -53,6 +53,23 @@ async fn policy_empty_denies() {
     let room = Room::with_policy("");
     let running = room.serve().await;
     running.refuses_open(&open(1), Code::PolicyDenied).await;
+    let status = running.open(&open(1)).await.unwrap_err();
+    assert!(policies_of(&status).is_empty(), "no policy decided");
+    running.stop().await;
+}
+
+/// REQ-CARPC-12
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_policies_that_deny_the_refusal_names_the_first() {
+    let forbid = |n| format!("@id(\"no-{n:060}\") forbid(principal, action, resource);\n");
+    let policy: String = (0..100).map(forbid).collect();
+    let room = Room::with_policy(&format!("permit(principal, action, resource);\n{policy}"));
+    let running = room.serve().await;
+    let record = running.refuses_open(&open(1), Code::PolicyDenied).await;
+    let first: Vec<String> = (0..grpc::policies::MOST).map(|n| format!("no-{n:060}")).collect();
+    assert_eq!(record.draft.policy.as_ref(), Some(&first));
+    let status = running.open(&open(1)).await.unwrap_err();
+    assert_eq!(policies_of(&status), first);
     running.stop().await;
 }
 
@@ -67,6 +84,8 @@ async fn policy_error_refuses() {
     let running = room.serve().await;
     let record = running.refuses_open(&open(1), Code::PolicyError).await;
     assert_eq!(record.draft.policy.as_deref(), Some(&["night-shift".to_owned()][..]));
+    let status = running.open(&open(1)).await.unwrap_err();
+    assert_eq!(policies_of(&status), ["night-shift"], "those that failed");
     running.stop().await;
 }
 
@@ -84,6 +103,7 @@ async fn policy_forbid_is_named_in_the_refusal_and_the_record() {
     assert_eq!(record.draft.requester.unwrap().person.as_str(), "alice");
     let status = running.open(&call).await.unwrap_err();
     assert!(status.message().contains("no-alice"), "{}", status.message());
+    assert_eq!(policies_of(&status), ["no-alice"]);
     running.stop().await;
 }
 

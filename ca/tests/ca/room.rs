@@ -218,6 +218,12 @@ pub(crate) fn renewal(call: &v1::OpenTaskRequest) -> v1::RenewTaskRequest {
     }
 }
 
+/// The policies that a refusal names.
+pub(crate) fn policies_of(status: &Status) -> Vec<String> {
+    let entry = status.metadata().get(grpc::POLICY);
+    entry.map_or_else(Vec::new, |entry| grpc::policies::read(entry.to_str().unwrap()).unwrap())
+}
+
 pub(crate) fn code_of(status: &Status) -> Code {
     let text = status
         .metadata()

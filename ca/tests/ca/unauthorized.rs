@@ -7,7 +7,7 @@ use audit::{Event, Record};
 use serde_json::{Value, json};
 use wire::{Code, Mode, Payload, limits};
 
-use crate::room::{file, key, open, target};
+use crate::room::{file, key, open, policies_of, target};
 use crate::stand::{ALL, COUNT, Stand, bytes};
 
 /// REQ-CARPC-14, REQ-JSON-4
@@ -316,6 +316,7 @@ async fn policy_forbids_by_risk_by_action_and_by_argument_and_is_named() {
             "{}",
             status.message()
         );
+        assert_eq!(policies_of(&status), [id]);
         stand.stop().await;
     }
     // And a policy that speaks of no change permits none.

@@ -4,6 +4,7 @@
 //! lets them go no further.
 
 pub mod keys;
+pub mod policies;
 pub mod tls;
 
 /// The protocol's only version so far.
@@ -17,3 +18,6 @@ pub const CODE: &str = "writ-code";
 
 /// Metadata key of a refusal's one line of text: printable ASCII, everything else escaped (`wire::text::ascii`).
 pub const MESSAGE: &str = "writ-message";
+
+/// Metadata key of the policies that decided so ([`policies`]); absent where none did.
+pub const POLICY: &str = "writ-policy";

@@ -54,11 +54,7 @@ pub(super) fn refused(refusal: &Refusal) -> CallToolResult {
         "request_id",
         refusal.about.request.as_ref().map(|id| id.as_str().into()),
     );
-    put(
-        &mut content,
-        "policy",
-        (!refusal.policy.is_empty()).then(|| refusal.policy.clone().into()),
-    );
+    put(&mut content, "policy", deciding(refusal));
     put(&mut content, "approval", refusal.approval.as_deref().map(approval));
     put(&mut content, "record", refusal.record.map(Value::from));
     put(
@@ -70,6 +66,10 @@ pub(super) fn refused(refusal: &Refusal) -> CallToolResult {
             .map(|text| json!({ "message": visible(text) })),
     );
     result(content, true)
+}
+
+fn deciding(refusal: &Refusal) -> Option<Value> {
+    (!refusal.policy.is_empty()).then(|| refusal.policy.clone().into())
 }
 
 fn result(content: Value, is_error: bool) -> CallToolResult {
@@ -145,8 +145,15 @@ fn listed(target: &Listed) -> Value {
 }
 
 fn opened(task: &Opened) -> Value {
-    let refused = task.refused.iter().map(|(target, code, message)| {
-        json!({ "target": target.as_str(), "code": code.as_str(), "message": visible(message) })
+    let refused = task.refused.iter().map(|(target, refusal)| {
+        let mut content = json!({
+            "target": target.as_str(),
+            "code": refusal.code.as_str(),
+            "message": visible(&refusal.message),
+            "refused_by": refusal.by.as_str(),
+        });
+        put(&mut content, "policy", deciding(refusal));
+        content
     });
     json!({
         "task_id": task.task.as_str(),
@@ -410,7 +417,7 @@ pub(super) fn schema(tool: &str) -> JsonObject {
         "retryable": { "type": "boolean" },
         "next": { "type": "string", "description": "What to do now." },
         "refused_by": { "enum": ["relay", "ca", "target", "sshd"] },
-        "policy": { "type": "array", "items": text, "description": "The ids of the rules that decided." },
+        "policy": { "type": "array", "items": text, "description": "The ids of the rules or policies that decided." },
         "approval": approval_schema(),
         "task_id": text, "request_id": text, "record": number, "untrusted": untrusted,
     });
@@ -603,7 +610,7 @@ mod tests {
             task: task.clone(),
             ends: 1,
             targets: vec!["web-1".parse().unwrap()],
-            refused: vec![("web-2".parse().unwrap(), Code::PolicyDenied, "no".to_owned())],
+            refused: vec![("web-2".parse().unwrap(), denied)],
             record: 3,
         };
         check("open_task", answered(&Reply::Opened(view)));

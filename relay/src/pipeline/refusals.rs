@@ -28,7 +28,7 @@ impl Relay {
             target: refusal.about.target.clone(),
             action: refusal.about.action.clone(),
             mode: refusal.about.mode,
-            policy: Some(refusal.policy.clone()).filter(|rules| !rules.is_empty()),
+            policy: deciding(&refusal),
             ..Draft::new(Event::Refused)
         };
         match self.records.append(draft).await {
@@ -169,6 +169,11 @@ pub(super) fn said(refusal: &Refusal) -> String {
         by => format!("{}: {}", by.as_str(), refusal.message),
     };
     wire::text::escaped(&message, MESSAGE_BYTES)
+}
+
+/// The rules or policies that decided, as a record names them.
+pub(super) fn deciding(refusal: &Refusal) -> Option<Vec<String>> {
+    Some(refusal.policy.clone()).filter(|ids| !ids.is_empty())
 }
 
 /// Whether whoever refused has a record of it.

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use audit::{Draft, Event, Output, Witness};
+use openssh::key::SigningKey;
+use openssh::sshsig;
 use wire::ids::{ActionName, Digest, Fingerprint, Head, RequestId, TargetName, TaskId};
+use wire::seal::Sealed;
 use wire::{Code, Payload, PayloadWitness, Requester, Risk, Status, Stream};
 
 use super::asking::Granted;
@@ -118,6 +121,7 @@ impl Subject {
             status: Some(unanswered.status),
             code: Some(unanswered.refusal.code),
             message: Some(refusals::said(&unanswered.refusal)),
+            policy: refusals::deciding(&unanswered.refusal),
             ..self.draft(Event::Outcome)
         }
     }
@@ -266,30 +270,28 @@ impl Relay {
         Ok(Begun { built, record })
     }
 
-    /// Waits until a request may be sent as far as records go, and meanwhile for who judges it, who gets its bytes and the
-    /// word that their record stands in the log. What a power cut takes from the log after that was judged and never sent.
+    /// Waits until a request may be sent as far as records go, and signs it; meanwhile for who judges it, who gets its bytes
+    /// and the word that their record stands in the log. What a power cut takes from the log after that was judged and never
+    /// sent.
     pub(super) async fn record<T>(
         &self,
         begun: Begun,
+        key: &SigningKey,
         judge: impl AsyncFnOnce(&Built, Written) -> Result<T, Unanswered>,
-    ) -> Result<(Recorded, Result<T, Unanswered>), Refusal> {
+    ) -> Result<(Recorded, Result<(T, Sealed), Unanswered>), Refusal> {
         let Begun { built, record } = begun;
         let about = &built.asked.about;
         let kept = async {
-            record
-                .durable
-                .settle()
-                .await
-                .map_err(|error| Refusal::log(&error, about))?;
-            let may_leave = caught(self.may_leave(&built)).await;
-            let internal = || Err(Refusal::new(Code::Internal, about));
-            Ok::<_, Refusal>(may_leave.unwrap_or_else(internal).map_err(Unanswered::unsent))
+            let durable = record.durable.settle().await;
+            durable.map_err(|error| Refusal::log(&error, about))?;
+            let leaves = caught(self.leaves(&built, key)).await;
+            Ok::<_, Refusal>(leaves.unwrap_or_else(|| Err(Refusal::new(Code::Internal, about))))
         };
         let (kept, judged) = tokio::join!(kept, judge(&built, record.written));
         match kept {
-            Ok(may_leave) => {
-                let judged = judged.and_then(|judged| may_leave.map(|()| judged));
-                Ok((Recorded { built }, judged))
+            Ok(sealed) => {
+                let both = judged.and_then(|judged| Ok((judged, sealed.map_err(Unanswered::unsent)?)));
+                Ok((Recorded { built }, both))
             }
             Err(refusal) => {
                 self.settle(&built.subject, Status::Refused, Some(refusal.code)).await;
@@ -298,16 +300,18 @@ impl Relay {
         }
     }
 
-    /// Of a change it is durable, before its first byte leaves, that it may be under way.
-    async fn may_leave(&self, built: &Built) -> Result<(), Refusal> {
+    /// The bytes with the task's signature. Of a change it is durable, before there is one, that it may be under way.
+    async fn leaves(&self, built: &Built, key: &SigningKey) -> Result<Sealed, Refusal> {
+        let about = &built.asked.about;
         let Subject { task, request, .. } = &built.subject;
-        match built.asked.risk {
-            Risk::Read => Ok(()),
-            Risk::Change | Risk::Destroy => {
-                let sent = self.store.sent(task, request).await;
-                sent.map_err(|error| Refusal::store(&error, &built.asked.about))
-            }
+        if built.asked.risk != Risk::Read {
+            let sent = self.store.sent(task, request).await;
+            sent.map_err(|error| Refusal::store(&error, about))?;
         }
+        let payload = built.payload.clone();
+        let sig = sshsig::sign(key, sshsig::REQUEST, payload.as_bytes())
+            .map_err(|_| Refusal::because(Code::NotSent, "it could not be signed", about))?;
+        Ok(Sealed { payload, sig })
     }
 
     /// Records what became of a request, and hands it up. What an effect became of that nobody knows is asked for further.

@@ -4,11 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openssh::key::PublicKey;
-use openssh::sshsig;
 use tokio::time::Instant;
 use wire::ids::Fingerprint;
 use wire::lines::RelayLine;
-use wire::seal::Sealed;
 use wire::{Code, Risk};
 
 use super::again::Asking;
@@ -26,11 +24,11 @@ use crate::session::{self, Session};
 /// How long a change whose answer did not come is asked for while its caller waits.
 const PURSUIT: Duration = Duration::from_secs(10);
 
-/// A request that may be sent: the certificate that it needs beside the task's, if any.
+/// A request that may be sent: with the certificate that it needs beside the task's, if any, and signed.
 #[must_use]
 pub(super) struct Permitted {
-    certificate: Option<RelayLine>,
-    /// When that ends, Unix time: without it the bytes begin nowhere.
+    lines: Vec<RelayLine>,
+    /// When its own certificate ends, Unix time: without it the bytes begin nowhere.
     ends: u64,
 }
 
@@ -52,11 +50,23 @@ impl Relay {
         issued: &Issued,
         begun: Begun,
     ) -> Result<(Recorded, Result<Consent, Unanswered>), Refusal> {
-        self.record(begun, async |built, written| {
+        let judge = async |built: &Built, written| {
             let judged = caught(self.judged(seat, issued, built, written)).await;
             judged.unwrap_or_else(|| Err(Unanswered::unsent(Refusal::new(Code::Internal, &built.asked.about))))
-        })
-        .await
+        };
+        let (recorded, judged) = self.record(begun, &seat.key, judge).await?;
+        let consent = judged.map(|(word, sealed)| {
+            let (certificate, ends) = match word {
+                Some(Word::Wants(approvals)) => return Consent::Wants(approvals),
+                Some(Word::Permit(permit)) => (Some(RelayLine::Certificate(permit.certificate)), permit.valid_before),
+                None => (None, u64::MAX),
+            };
+            let signatures = recorded.built.granted().map(|granted| granted.signatures.clone());
+            let request = RelayLine::Request(sealed, signatures);
+            let lines = certificate.into_iter().chain([request]).collect();
+            Consent::Given(Permitted { lines, ends })
+        });
+        Ok((recorded, consent))
     }
 
     async fn judged(
@@ -65,13 +75,10 @@ impl Relay {
         issued: &Issued,
         built: &Built,
         written: Written,
-    ) -> Result<Consent, Unanswered> {
+    ) -> Result<Option<Word>, Unanswered> {
         let about = &built.asked.about;
         if built.asked.is_covered_by(issued) {
-            return Ok(Consent::Given(Permitted {
-                certificate: None,
-                ends: u64::MAX,
-            }));
+            return Ok(None);
         }
         if !written.stands().await {
             // The CA learns of nothing that is not in our log. Why it is not, whoever waits for the record is told.
@@ -83,13 +90,7 @@ impl Relay {
             .authorize_action(&seat.task, &seat.target, seat.key.public(), &built.payload, held)
             .await
             .map_err(|error| Unanswered::unsent(Refusal::issuer(error, about)))?;
-        Ok(match word {
-            Word::Permit(permit) => Consent::Given(Permitted {
-                ends: permit.valid_before,
-                certificate: Some(RelayLine::Certificate(permit.certificate)),
-            }),
-            Word::Wants(approvals) => Consent::Wants(approvals),
-        })
+        Ok(Some(word))
     }
 
     /// A session for a request, waited for no longer than its bytes are good.
@@ -111,7 +112,7 @@ impl Relay {
         session.await.map_err(Unanswered::unsent)
     }
 
-    /// Signs with the task's key and asks, in one session. Where the answer to a change does not come it is asked for again.
+    /// Asks, in one session. Where the answer to a change does not come it is asked for again.
     pub(super) async fn send(
         self: &Arc<Self>,
         seat: &Arc<Seat>,
@@ -141,12 +142,7 @@ impl Relay {
     ) -> Result<Verified, Unanswered> {
         let built = &recorded.built;
         let about = &built.asked.about;
-        let sig = sshsig::sign(&seat.key, sshsig::REQUEST, built.payload.as_bytes())
-            .map_err(|_| Unanswered::unsent(Refusal::because(Code::NotSent, "it could not be signed", about)))?;
-        let payload = built.payload.clone();
-        let mut lines = Vec::from_iter(permitted.certificate);
-        let signatures = built.granted().map(|granted| granted.signatures.clone());
-        lines.push(RelayLine::Request(Sealed { payload, sig }, signatures));
+        let Permitted { lines, ends } = permitted;
         let patience = built.asked.timeout + MARGIN;
         let reads = built.asked.risk == Risk::Read;
         let (mut session, mut issued) = self.lease(seat, Some(reached), recorded, until).await?;
@@ -174,7 +170,7 @@ impl Relay {
             Missed::Session(error) => {
                 let asking = Asking {
                     subject: &built.subject,
-                    expires: built.expires.min(permitted.ends),
+                    expires: built.expires.min(ends),
                     expired: false,
                     target_key,
                 };

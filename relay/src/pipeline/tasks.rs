@@ -99,7 +99,7 @@ impl Relay {
         };
         for (target, refusal) in refused {
             let refusal = self.record_refusal(requester, refusal).await;
-            opened.refused.push((target, refusal.code, refusal.message));
+            opened.refused.push((target, refusal));
         }
         match answer {
             // Recorded by whoever answers with it.

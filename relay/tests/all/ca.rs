@@ -25,6 +25,8 @@ pub(crate) struct Facts {
     pub(crate) ahead_s: AtomicU64,
     /// What every call is refused with, if it is.
     pub(crate) says_no: Mutex<Option<Code>>,
+    /// Which policies it says decided so, in however many entries.
+    pub(crate) policies: Mutex<Vec<&'static str>>,
     /// Renewals are refused.
     pub(crate) no_renewal: AtomicBool,
     /// How long it takes to open a task, in milliseconds.
@@ -52,6 +54,7 @@ impl Facts {
             life_s: AtomicU64::new(300),
             ahead_s: AtomicU64::new(0),
             says_no: Mutex::new(None),
+            policies: Mutex::default(),
             no_renewal: AtomicBool::new(false),
             slow_ms: AtomicU64::new(0),
             hangs: Mutex::new(None),
@@ -92,14 +95,18 @@ fn futures(listener: UnixListener) -> tokio_stream::wrappers::UnixListenerStream
     tokio_stream::wrappers::UnixListenerStream::new(listener)
 }
 
-fn refusal(code: Code, message: &str) -> Status {
-    let mut status = Status::permission_denied("refused");
-    status.metadata_mut().insert(grpc::CODE, code.as_str().parse().unwrap());
-    status.metadata_mut().insert(grpc::MESSAGE, message.parse().unwrap());
-    status
-}
-
 impl FewLines {
+    fn refusal(&self, code: Code, message: &str) -> Status {
+        let mut status = Status::permission_denied("refused");
+        let metadata = status.metadata_mut();
+        metadata.insert(grpc::CODE, code.as_str().parse().unwrap());
+        metadata.insert(grpc::MESSAGE, message.parse().unwrap());
+        for policies in &*self.0.policies.lock().unwrap() {
+            metadata.append(grpc::POLICY, policies.parse().unwrap());
+        }
+        status
+    }
+
     async fn take_time(&self) {
         let slow = self.0.slow_ms.load(Ordering::SeqCst);
         tokio::time::sleep(std::time::Duration::from_millis(slow)).await;
@@ -107,10 +114,10 @@ impl FewLines {
 
     fn mint(&self, task: &str, target: &str, key: &str) -> Result<Response<TaskCertificate>, Status> {
         if target.starts_with("denied") {
-            return Err(refusal(Code::PolicyDenied, "no policy permits it"));
+            return Err(self.refusal(Code::PolicyDenied, "no policy permits it"));
         }
         if let Some(code) = *self.0.says_no.lock().unwrap() {
-            return Err(refusal(code, "it says no"));
+            return Err(self.refusal(code, "it says no"));
         }
         let now = relay::serve::now() + self.0.ahead_s.load(Ordering::SeqCst);
         let (after, before) = (now - 30, now + self.0.life_s.load(Ordering::SeqCst));
@@ -188,7 +195,7 @@ impl Ca for FewLines {
             meanwhile();
         }
         if let Some(code) = *self.0.says_no.lock().unwrap() {
-            return Err(refusal(code, "it says no"));
+            return Err(self.refusal(code, "it says no"));
         }
         // As its copy of the manifests says, or its policy.
         let by_manifest = u32::from(["drain", "wipe_cache"].contains(&payload.action.as_str()));

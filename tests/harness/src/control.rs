@@ -100,7 +100,7 @@ impl Control {
             )?;
         }
         // The services that targets let be restarted are listed here in the same bytes.
-        for (name, text) in services::manifests(world)? {
+        for (name, text) in services::manifests(world, "runit", &services::SERVICES)? {
             root.file(&format!("usr/share/writ/actions.d/{name}"), 0o644, text)?;
         }
         for (who, socket_group) in [(CA, CA.gid), (RELAY, WRIT_USERS)] {

@@ -237,6 +237,11 @@ fn forbidden(stack: &Stack, client: &mut McpClient) -> Result<Step> {
         policy == json!(["no-restarts-on-web-2"]),
         "the CA's record names {policy}"
     );
+    ensure!(
+        answer.value.get("policy") == Some(&policy),
+        "the client is told of other policies: {}",
+        answer.value
+    );
     Ok(Step {
         name: "forbidden",
         lines: vec![format!(

@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 use std::ffi::{CString, OsString};
 use std::os::unix::ffi::OsStringExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
@@ -39,6 +39,22 @@ impl Door {
         command.args(["--", program]);
         command
     }
+
+    /// A command that becomes the first process of a new process namespace as this root's init, with file systems of the
+    /// kernel's of its own, and this environment.
+    pub(crate) fn as_init(&self, program: &str, environment: &[&str]) -> Command {
+        let mut command = Command::new(&self.harness);
+        command
+            .arg("inside")
+            .arg("--root")
+            .arg(&self.root)
+            .args(["--hostname", &self.hostname, "--init", "yes"]);
+        for variable in environment {
+            command.args(["--env", variable]);
+        }
+        command.args(["--", program]);
+        command
+    }
 }
 
 struct Entry {
@@ -48,10 +64,11 @@ struct Entry {
     gid: u32,
     groups: Vec<u32>,
     environment: Vec<OsString>,
+    init: bool,
     command: Vec<OsString>,
 }
 
-/// `harness inside --root DIR [--hostname NAME] [--uid N] [--gid N] [--group N]… [--env NAME=VALUE]… -- PROGRAM ARGUMENT…`
+/// `harness inside --root DIR [--hostname NAME] [--uid N] [--gid N] [--group N]… [--env NAME=VALUE]… [--init yes] -- PROGRAM ARGUMENT…`
 pub fn main(arguments: impl Iterator<Item = OsString>) -> Result<Infallible> {
     let entry = parse(arguments)?;
     let parent = nix::unistd::getppid();
@@ -69,6 +86,9 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Result<Infallible> {
     pivot_root(".", ".").context("failed to change the root")?;
     umount2(".", MntFlags::MNT_DETACH).context("failed to leave the old root")?;
     chdir("/").context("failed to enter the new root")?;
+    if entry.init {
+        kernel_file_systems()?;
+    }
     if let Some(name) = &entry.hostname {
         sethostname(name).context("failed to name the host")?;
     }
@@ -98,6 +118,37 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Result<Infallible> {
     execve(program, &argv, &environment).with_context(|| format!("failed to run {}", program.to_string_lossy()))
 }
 
+/// What an init finds mounted in a container: its own processes and cgroups, and nothing of the machine's that can be
+/// written. /run and /dev are the root's, and mounts, so that no others are put over them.
+fn kernel_file_systems() -> Result<()> {
+    let none = None::<&str>;
+    let new = |kind: &str, at: &str| {
+        mount(Some(kind), at, Some(kind), MsFlags::empty(), none).with_context(|| format!("failed to mount {at}"))
+    };
+    let bind = |at: &str| {
+        mount(Some(at), at, none, MsFlags::MS_BIND | MsFlags::MS_REC, none)
+            .with_context(|| format!("failed to bind {at}"))
+    };
+    let read_only = |at: &str| {
+        let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
+        mount(none, at, none, flags, none).with_context(|| format!("failed to make {at} read-only"))
+    };
+    new("proc", "/proc")?;
+    new("sysfs", "/sys")?;
+    new("cgroup2", "/sys/fs/cgroup")?;
+    read_only("/sys")?;
+    // Not every kernel has the second.
+    for at in ["/proc/sys", "/proc/sysrq-trigger"]
+        .into_iter()
+        .filter(|at| Path::new(at).exists())
+    {
+        bind(at)?;
+        read_only(at)?;
+    }
+    bind("/run")?;
+    bind("/dev")
+}
+
 fn parse(mut arguments: impl Iterator<Item = OsString>) -> Result<Entry> {
     let mut entry = Entry {
         root: PathBuf::new(),
@@ -106,6 +157,7 @@ fn parse(mut arguments: impl Iterator<Item = OsString>) -> Result<Entry> {
         gid: 0,
         groups: Vec::new(),
         environment: Vec::new(),
+        init: false,
         command: Vec::new(),
     };
     while let Some(option) = arguments.next() {
@@ -124,6 +176,7 @@ fn parse(mut arguments: impl Iterator<Item = OsString>) -> Result<Entry> {
             Some("--gid") => entry.gid = text.parse()?,
             Some("--group") => entry.groups.push(text.parse()?),
             Some("--env") => entry.environment.push(value),
+            Some("--init") => entry.init = text == "yes",
             _ => bail!("unknown option {}", option.display()),
         }
     }

@@ -26,6 +26,7 @@ pub mod spawn;
 pub mod ssh;
 pub mod stack;
 mod sudo;
+pub mod systemd;
 pub mod target;
 pub mod up;
 pub mod world;

@@ -15,8 +15,22 @@ use crate::world::World;
 const NO: Option<&str> = None;
 
 /// Programs of `/usr/bin` that actions of tests run.
-const ACTION_PROGRAMS: [&str; 13] = [
-    "cat", "dd", "echo", "env", "false", "head", "perl", "sleep", "sv", "tail", "timeout", "true", "yes",
+const ACTION_PROGRAMS: [&str; 15] = [
+    "cat",
+    "dd",
+    "echo",
+    "env",
+    "false",
+    "head",
+    "journalctl",
+    "perl",
+    "sleep",
+    "sv",
+    "systemctl",
+    "tail",
+    "timeout",
+    "true",
+    "yes",
 ];
 
 /// A root file system; unmounted when the value goes.

@@ -18,9 +18,10 @@ use crate::world::World;
 /// The services of every target.
 pub const SERVICES: [&str; 2] = ["shop", "cart"];
 
-/// The shipped manifests, with the units that can be restarted here in the place of the shipped example's.
-pub(crate) fn manifests(world: &World) -> Result<Vec<(String, String)>> {
-    let folder = world.target_package()?.join("supervisors/runit");
+/// The shipped manifests for a supervisor, by their files' names, with the units that can be restarted here in the place of
+/// the shipped example's.
+pub fn manifests(world: &World, supervisor: &str, units: &[&str]) -> Result<Vec<(String, String)>> {
+    let folder = world.target_package()?.join("supervisors").join(supervisor);
     let mut manifests = Vec::new();
     for entry in fs::read_dir(&folder).with_context(|| format!("failed to read {}", folder.display()))? {
         let entry = entry?;
@@ -29,7 +30,7 @@ pub(crate) fn manifests(world: &World) -> Result<Vec<(String, String)>> {
         if name == "restart_service.toml" {
             let begin = text.find("enum = [").context("the shipped manifest lists no units")?;
             let end = begin + text[begin..].find(']').context("the shipped list has no end")?;
-            text.replace_range(begin..=end, &format!("enum = {SERVICES:?}"));
+            text.replace_range(begin..=end, &format!("enum = {units:?}"));
         }
         manifests.push((name, text));
     }

@@ -24,6 +24,9 @@ pub const LOG: &str = "/var/log/writ";
 
 const SSHD_CONFIG: &str = include_str!("../sshd_config");
 
+/// How a target's sshd is started.
+pub(crate) const SSHD_ARGUMENTS: [&str; 5] = ["-D", "-f", "/etc/ssh/sshd_config", "-E", "/var/log/sshd.log"];
+
 /// Whether the accounts are in `passwd` before the install steps run, with the harness's numbers, or the steps make them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accounts {
@@ -86,7 +89,7 @@ impl Target {
         }
         self.as_root("/root/writ/install", &[&self.name, "runit"], b"")?;
         // An administrator would now list the services of this machine, and tell sudo.
-        for (name, text) in services::manifests(world)? {
+        for (name, text) in services::manifests(world, "runit", &services::SERVICES)? {
             self.root.file(&format!("etc/writ/actions.d/{name}"), 0o644, text)?;
         }
         self.as_root("/usr/sbin/writ-target", &["sudoers", "--install"], b"")?;
@@ -100,7 +103,7 @@ impl Target {
     /// Starts its sshd and waits for the banner.
     pub fn start_sshd(&mut self) -> Result<()> {
         let mut command = self.root.door().command(ROOT, "/usr/sbin/sshd");
-        command.args(["-D", "-f", "/etc/ssh/sshd_config", "-E", "/var/log/sshd.log"]);
+        command.args(SSHD_ARGUMENTS);
         let mut sshd = Running::start(&format!("sshd of {}", self.name), command)?;
         let up = wait_for("sshd", Duration::from_secs(10), || {
             sshd.check()?;

@@ -3,7 +3,6 @@
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
@@ -18,13 +17,20 @@ use sha2::{Digest as _, Sha256};
 use ssh_key::encoding::Encode as _;
 use ssh_key::public::{Ed25519PublicKey, KeyData, SkEd25519};
 use ssh_key::{Algorithm, HashAlg, Signature, SshSig};
+use tempfile::TempDir;
+
+/// The private key in a person's folder.
+const KEY: &str = "key";
+/// The public one, and the certificate.
+const PUBLIC: &str = "key.pub";
+const CERTIFICATE: &str = "key-cert.pub";
 
 /// Somebody with a key.
 pub enum Person {
     /// In a file of ssh-keygen's, which also signs. With a certificate where one stands beside it.
     File {
-        /// The private key.
-        path: PathBuf,
+        /// Where its files are; they go with the person.
+        folder: TempDir,
         /// Whether the certificate is used.
         certified: bool,
     },
@@ -40,19 +46,25 @@ pub enum Person {
 impl Person {
     /// Makes a key with `ssh-keygen -t KIND`.
     pub fn with_file(kind: &str) -> Result<Person> {
-        let path = std::env::temp_dir().join(format!("approver-{}", new_id()));
-        let name = path.to_str().context("a path that is no text")?;
-        keygen(&["-q", "-t", kind, "-N", "", "-C", "", "-f", name])?;
-        Ok(Person::File { path, certified: false })
+        let folder = tempfile::tempdir()?;
+        keygen(&folder, &["-q", "-t", kind, "-N", "", "-C", "", "-f", KEY])?;
+        Ok(Person::File {
+            folder,
+            certified: false,
+        })
     }
 
     /// Takes a key that is there.
     pub fn with_key(key: &openssh::key::SigningKey) -> Result<Person> {
-        let path = std::env::temp_dir().join(format!("approver-{}", new_id()));
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join(KEY);
         std::fs::write(&path, key.to_openssh().context("a key without a text")?.as_bytes())?;
         std::fs::set_permissions(&path, Permissions::from_mode(0o600))?;
         std::fs::write(path.with_extension("pub"), key.public().to_openssh())?;
-        Ok(Person::File { path, certified: false })
+        Ok(Person::File {
+            folder,
+            certified: false,
+        })
     }
 
     /// A security key, touched whenever it signs.
@@ -76,17 +88,18 @@ impl Person {
 
     /// The same key with a certificate by `ca`, made with these arguments of ssh-keygen.
     pub fn certified(&self, ca: &Person, arguments: &[&str]) -> Result<Person> {
-        let (Person::File { path, .. }, Person::File { path: ca, .. }) = (self, ca) else {
+        let (Person::File { folder, .. }, Person::File { folder: ca, .. }) = (self, ca) else {
             anyhow::bail!("ssh-keygen signs with files alone")
         };
-        let other = path.with_file_name(format!("approver-{}", new_id()));
-        std::fs::copy(path, &other)?;
-        let public = other.with_extension("pub");
-        std::fs::copy(path.with_extension("pub"), &public)?;
-        let names = [ca.to_str(), public.to_str()].map(Option::unwrap_or_default);
-        keygen(&[&["-q", "-s", names[0], "-I", "id"], arguments, &[names[1]]].concat())?;
+        let other = tempfile::tempdir()?;
+        for file in [KEY, PUBLIC] {
+            std::fs::copy(folder.path().join(file), other.path().join(file))?;
+        }
+        let ca = ca.path().join(KEY);
+        let ca = ca.to_str().context("a path that is no text")?;
+        keygen(&other, &[&["-q", "-s", ca, "-I", "id"], arguments, &[PUBLIC]].concat())?;
         Ok(Person::File {
-            path: other,
+            folder: other,
             certified: true,
         })
     }
@@ -94,9 +107,10 @@ impl Person {
     /// `type base64`.
     pub fn public(&self) -> Result<String> {
         match self {
-            Person::File { path, .. } => Ok(std::fs::read_to_string(path.with_extension("pub"))?
-                .trim_end()
-                .to_owned()),
+            Person::File { folder, .. } => {
+                let text = std::fs::read_to_string(folder.path().join(PUBLIC))?;
+                Ok(text.trim_end().to_owned())
+            }
             Person::Token { key, .. } => Ok(ssh_key::PublicKey::from(token(key)).to_openssh()?),
         }
     }
@@ -109,16 +123,12 @@ impl Person {
     /// Signs a text, and gives the signature as it travels.
     pub fn sign(&self, namespace: &str, text: &str) -> Result<String> {
         match self {
-            Person::File { path, certified } => {
-                let statement = path.with_extension(format!("txt-{}", new_id()));
-                std::fs::write(&statement, text)?;
-                let mut key = path.to_str().unwrap_or_default().to_owned();
-                if *certified {
-                    key.push_str("-cert.pub");
-                }
-                let file = statement.to_str().unwrap_or_default();
-                keygen(&["-q", "-Y", "sign", "-n", namespace, "-f", &key, file])?;
-                let armoured = std::fs::read_to_string(format!("{file}.sig"))?;
+            Person::File { folder, certified } => {
+                let name = new_id();
+                std::fs::write(folder.path().join(&name), text)?;
+                let key = if *certified { CERTIFICATE } else { KEY };
+                keygen(folder, &["-q", "-Y", "sign", "-n", namespace, "-f", key, &name])?;
+                let armoured = std::fs::read_to_string(folder.path().join(name + ".sig"))?;
                 Ok(armoured.lines().filter(|line| !line.starts_with('-')).collect())
             }
             Person::Token { key, touched } => {
@@ -144,8 +154,9 @@ fn token(key: &ed25519_dalek::SigningKey) -> KeyData {
     SkEd25519::new(Ed25519PublicKey(key.verifying_key().to_bytes()), "ssh:").into()
 }
 
-fn keygen(arguments: &[&str]) -> Result<()> {
-    let ran = Command::new("ssh-keygen").args(arguments).output()?;
+fn keygen(folder: &TempDir, arguments: &[&str]) -> Result<()> {
+    let mut command = Command::new("ssh-keygen");
+    let ran = command.args(arguments).current_dir(folder.path()).output()?;
     ensure!(
         ran.status.success(),
         "{arguments:?}: {}",

@@ -170,6 +170,9 @@ fn a_security_key_and_a_certificate_of_the_approvers_ca_approve() {
     assert_eq!(scene.recorded("intent", &asked), who);
 }
 
+/// A name, a request, what comes beside it, and the Code and words that stop it.
+type Attempt = (&'static str, Map<String, Value>, Value, String, String);
+
 /// Every approval that is good but for one thing.
 #[test]
 fn approvals_that_do_not_count_are_refused_and_recorded() {
@@ -234,7 +237,7 @@ fn approvals_that_do_not_count_are_refused_and_recorded() {
             "a security key that was not touched",
         ),
     ];
-    let mut asked: Vec<(&str, Map<String, Value>, Value, String, String)> = Vec::new();
+    let mut asked: Vec<Attempt> = Vec::new();
     for (name, second, code, what) in table {
         let payload = scene.payload();
         let by: Vec<&Person> = [Some(&scene.carol), second].into_iter().flatten().collect();

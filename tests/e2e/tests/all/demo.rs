@@ -45,6 +45,11 @@ fn the_demo_shows_what_it_says() {
     assert_eq!(facts(4, "argv")[0], "/usr/bin/sudo");
     assert_eq!(facts(5, "code"), "policy_denied");
     assert_eq!(facts(5, "policy"), serde_json::json!(["no-restarts-on-web-2"]));
+    assert_eq!(
+        facts(5, "answer")["policy"],
+        facts(5, "policy"),
+        "and the client is told"
+    );
     assert_eq!(facts(6, "task_id"), facts(1, "task_id"));
     // The task was opened, certified, used three times (one refused) and closed: at least that many records.
     assert!(facts(6, "timeline").as_u64().unwrap() >= 10);

@@ -18,6 +18,7 @@ mod restart;
 mod services;
 mod setup;
 mod sshd_facts;
+mod systemd;
 mod up;
 mod versions;
 
