@@ -49,7 +49,7 @@ fn a_change_waits_for_a_person_who_signs_it_with_ssh_keygen_and_then_runs_once()
         .file(
             "etc/writ/approvers",
             0o644,
-            &format!("carol namespaces=\"approve.v1@writ.internal\" {public}"),
+            format!("carol namespaces=\"approve.v1@writ.internal\" {public}"),
         )
         .unwrap();
     let mut client = stack.client(ALICE).unwrap();
