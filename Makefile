@@ -30,7 +30,7 @@ endif
 AGENT_OUT := $(OUT)/$(AGENT_TARGET)/agent
 
 # inspect starts without any C library (docs/adr/0009), so it is built for this host's target, which is always installed.
-INSPECT_FLAGS := --cfg no_c_library -Crelocation-model=static
+INSPECT_FLAGS := --cfg no_c_library --cfg sha2_backend="soft" --cfg sha2_backend_soft="compact" -Crelocation-model=static
 INSPECT_OUT := $(OUT)/$(HOST)/agent
 
 # How everything else is built: as it is debugged, or as it is shipped.
@@ -110,7 +110,7 @@ agent: ## agent-exec and inspect: static, release
 .PHONY: target-package
 target-package: agent ## the folder to copy to a host that becomes a target: see deploy/target
 	@$(CARGO) build --quiet --profile $(PROFILE) -p writ-target
-	@rm -rf $(HARNESS_BIN)/target/actions.d $(HARNESS_BIN)/target/supervisors
+	@rm -rf $(HARNESS_BIN)/target/actions.d $(HARNESS_BIN)/target/supervisors $(HARNESS_BIN)/target/databases
 	@mkdir -p $(HARNESS_BIN)/target/actions.d $(HARNESS_BIN)/target/supervisors/systemd $(HARNESS_BIN)/target/supervisors/runit
 	@install -m 755 $(AGENT_OUT)/agent-exec $(INSPECT_OUT)/inspect $(BUILT)/writ-target deploy/target/install $(HARNESS_BIN)/target/
 	@install -m 644 sshd/50-writ.conf sshd/49-writ-hostcert.conf deploy/target/target.toml.example \
@@ -118,6 +118,10 @@ target-package: agent ## the folder to copy to a host that becomes a target: see
 	@install -m 644 proto/catalogue/actions.d/*.toml $(HARNESS_BIN)/target/actions.d/
 	@for supervisor in systemd runit; do \
 	    install -m 644 proto/catalogue/supervisors/$$supervisor/*.toml $(HARNESS_BIN)/target/supervisors/$$supervisor/; \
+	done
+	@for database in postgresql sqlite; do \
+	    mkdir -p $(HARNESS_BIN)/target/databases/$$database; \
+	    install -m 644 proto/catalogue/databases/$$database/* $(HARNESS_BIN)/target/databases/$$database/; \
 	done
 
 .PHONY: setup

@@ -6,7 +6,7 @@ use wire::{Code, Encoding, Outcome, Resources, Risk, Status, VERSION};
 
 use crate::child::{Cut, Ran};
 use crate::error::Refusal;
-use crate::order::{Approved, Permit, Verified};
+use crate::order::{self, Approved, Permit, Verified};
 use crate::part::Part;
 use crate::sys::SpawnError;
 
@@ -42,9 +42,9 @@ impl Action {
         self.permit.as_ref().map_or(of_the_task, Permit::certificate)
     }
 
-    /// Whether its request is carried out at most once: it has an effect, or people said yes to it, and they said it once.
+    /// Whether its request is claimed.
     pub(crate) fn works_once(&self) -> bool {
-        self.risk != Risk::Read || !self.approved.by().is_empty()
+        order::works_once(self.risk, !self.approved.by().is_empty())
     }
 
     /// Who approved it, as a record has that.

@@ -355,6 +355,25 @@ mod tests {
         assert!(ran.duration < Duration::from_secs(4));
     }
 
+    /// What runs migrations opens its standard input by name, and more than once (proto/catalogue/databases).
+    #[test]
+    fn a_pinned_file_can_be_opened_by_its_name_from_behind_the_walls() {
+        let _alone = alone();
+        let path = std::env::temp_dir().join(format!("writ-pinned-{}", std::process::id()));
+        std::fs::write(&path, "select 1;").unwrap();
+        let sha256 = wire::ids::Digest::of(b"select 1;");
+        let pinned = crate::pin::pin(File::open(&path).unwrap(), sha256.as_str()).unwrap();
+        std::fs::remove_file(path).unwrap();
+        let mut command = command(&["/usr/bin/cat", "/dev/stdin", "/dev/stdin"], 5000);
+        command.stdin = pinned.into();
+        let (_reader, peer) = std::io::pipe().unwrap();
+        let ran = run(Resting::as_ourselves(), command, peer).ok().unwrap();
+        assert_eq!(
+            (ran.ended.how, text(ran.stdout)),
+            (Ok(0), "select 1;select 1;".to_owned())
+        );
+    }
+
     #[test]
     fn standard_input_is_the_file_and_the_limits_are_those_of_the_action() {
         let _alone = alone();

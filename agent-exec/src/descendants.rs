@@ -42,7 +42,8 @@ impl Before {
         self.0.is_empty()
     }
 
-    /// What of these came since. A process that was there is never waited for again, nor is what it starts.
+    /// What of these came since. A process that was there is never waited for again, nor is what it starts. A number that
+    /// was given anew meanwhile is taken for the old one: that process is ended like all others, and not waited for.
     fn since(&self, found: &BTreeSet<i32>) -> BTreeSet<i32> {
         if self.0.is_empty() {
             return found.clone();

@@ -14,7 +14,6 @@ use wire::ids::TargetName;
 use wire::limits;
 
 use crate::error::Fatal;
-use crate::order::Touch;
 use crate::sys::Ids;
 
 /// The target's own configuration.
@@ -93,16 +92,6 @@ impl Config {
             ));
         }
         Ok(config)
-    }
-
-    /// Which keys approve.
-    #[must_use]
-    pub fn touch(&self) -> Touch {
-        if self.require_touch {
-            Touch::Needed
-        } else {
-            Touch::NotNeeded
-        }
     }
 
     /// The ids of the installation.
@@ -263,8 +252,8 @@ mod tests {
         assert!(Config::parse(&format!("{GOOD}task_max_lifetime_s = 901\n")).is_err());
         assert!(Config::parse(&format!("{GOOD}task_max_lifetime_s = 60\n")).is_ok());
         assert!(Config::parse(&GOOD.replace("web-1", "web,1")).is_err());
-        assert_eq!(Config::parse(GOOD).unwrap().touch(), Touch::NotNeeded);
+        assert!(!Config::parse(GOOD).unwrap().require_touch);
         let touched = Config::parse(&format!("{GOOD}require_touch = true\n")).unwrap();
-        assert_eq!(touched.touch(), Touch::Needed);
+        assert!(touched.require_touch);
     }
 }

@@ -296,6 +296,13 @@ pub fn permitted(
     Ok(Wanted { risk, approvals })
 }
 
+/// Whether a request is carried out at most once, and so is claimed: it has an effect, or people said yes to it, and they
+/// said it once.
+#[must_use]
+pub fn works_once(risk: Risk, is_approved: bool) -> bool {
+    risk != Risk::Read || is_approved
+}
+
 /// Whether a request was made for now, and not for a time when nobody remembers why: only people are waited for.
 fn near(payload: &Payload, ahead_s: u64, now: u64) -> Result<(), Refusal> {
     if payload.expires > now.saturating_add(ahead_s + limits::SKEW_S) {

@@ -16,7 +16,7 @@ use crate::child::{self, Command};
 use crate::effect::Look;
 use crate::error::Refusal;
 use crate::ledger::{Claim, Found, Key, Ledger};
-use crate::order::{self, Approvers, Knowledge, Own, Permit, Unverified, Verified};
+use crate::order::{self, Approvers, Knowledge, Own, Permit, Touch, Unverified, Verified};
 use crate::sys::Resting;
 use crate::target::Target;
 use crate::{Session, house, now, prepare, record, replay};
@@ -220,12 +220,17 @@ impl Target {
             Ok(Approvers {
                 signers,
                 never: cas,
-                touch: self.config.touch(),
+                touch: Touch::of(self.config.require_touch),
                 now: now(),
             })
         })?;
         let risk = wanted.risk();
         let prepared = prepare::prepare(entry, &payload.args, payload.mode, risk, &self.config.probe)?;
+        if !approved.by().is_empty() && prepared.args != payload.args {
+            // People read every argument and signed that: no default comes in behind them.
+            let what = "an approved request has every argument, those with a default too";
+            return Err(Refusal::because(Code::ArgumentsInvalid, what));
+        }
         let (manifest, digest) = (manifest.clone(), entry.digest().clone());
         // What is only tried out has no effect that could be looked at.
         let look = match payload.mode {

@@ -16,7 +16,7 @@ use crate::error::{Fatal, Refusal};
 use crate::history::{self, Told};
 use crate::house::{self, Config};
 use crate::ledger::{self, Claim, Found, Kept, Key, Ledger};
-use crate::order::Knowledge;
+use crate::order::{self, Knowledge};
 use crate::sys::{self, Ids};
 use crate::{action, now, record, replay};
 
@@ -81,11 +81,13 @@ impl Target {
             let Some(request_sha256) = told.request_sha256().filter(|_| told.boot_id != self.boot_id) else {
                 continue;
             };
-            // What people approved is claimed, too, whatever its risk.
-            let unclaimed = told.intent.risk == Some(Risk::Read) && told.intent.approvals.is_none();
+            let is_claimed = order::works_once(
+                told.intent.risk.unwrap_or(Risk::Destroy),
+                told.intent.approvals.is_some(),
+            );
             let kept = self.ended(told, &request_sha256).map_err(refused)?;
             let claim = match self.ledger.look(&task_id, &request_id).map_err(refused)? {
-                _ if unclaimed => continue,
+                _ if !is_claimed => continue,
                 Found::Running(_) | Found::Answered(..) => continue,
                 Found::Left(claim) => claim,
                 Found::Nothing => {

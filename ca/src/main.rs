@@ -161,8 +161,7 @@ fn serve(config: Config) -> Result<(), Failure> {
         tracing::warn!("{notice}");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        // Calls wait for the disk on threads of their own; a second one here would mostly wake the first (docs/benchmarks.md).
-        .worker_threads(1)
+        .worker_threads(2)
         .max_blocking_threads(32)
         .enable_all()
         .build()

@@ -367,8 +367,8 @@ pub struct ServerView {
     pub relay: String,
     /// SHA-256 of its configuration.
     pub config: Digest,
-    /// The newest record of its log.
-    pub head: Option<Head>,
+    /// The newest record of its log that is durable.
+    pub head: Head,
     /// The CA's build, and by how many seconds its clock is ahead; or the Code of why it cannot be reached.
     pub ca: Result<(String, i64), Code>,
     /// What of the separation of accounts is missing, in words. Empty when nothing is.

@@ -375,7 +375,7 @@ fn next(code: Code, about: &About) -> String {
             "Tell the user which approvals the message names; people give them with their own keys.".to_owned()
         }
         Code::ApprovalInvalid | Code::ApproverUnknown | Code::ApproverExpired | Code::ApproverIsRequester => {
-            "Tell the user which approval the message names and what is wrong with it; people give them with their own keys."
+            "Tell the user which approval `untrusted` names and what is wrong with it; people give them with their own keys."
                 .to_owned()
         }
         Code::KrlStale => operator("bring the newest revocation list to the target"),

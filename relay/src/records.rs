@@ -18,6 +18,8 @@ use crate::lock::lock;
 /// The log.
 pub struct Records {
     log: Arc<Mutex<Log>>,
+    /// The newest record of which this process knows that it is durable.
+    durable: Arc<Mutex<Head>>,
 }
 
 /// A record that is being appended.
@@ -70,6 +72,7 @@ impl Records {
         };
         let log = Log::open(folder, lock_file, who, Box::new(Own))?;
         Ok(Self {
+            durable: Arc::new(Mutex::new(log.head())),
             log: Arc::new(Mutex::new(log)),
         })
     }
@@ -85,13 +88,18 @@ impl Records {
     /// Begins to append a record, for a caller that has something to do until it is durable. It becomes so whether anybody
     /// waits or not.
     pub fn begin(&self, draft: Draft) -> Appending {
-        let log = Arc::clone(&self.log);
+        let (log, durable) = (Arc::clone(&self.log), Arc::clone(&self.durable));
         let (wrote, told) = oneshot::channel();
         let work = spawn_blocking(move || {
             let pending = lock(&log).write(&draft)?;
             // Nobody may want to know.
             let _ = wrote.send(());
-            pending.settle()
+            let head = pending.settle()?;
+            let mut newest = lock(&durable);
+            if newest.seq < head.seq || newest.log != head.log {
+                *newest = head.clone();
+            }
+            Ok(head)
         });
         Appending {
             written: Written { told },
@@ -99,10 +107,9 @@ impl Records {
         }
     }
 
-    /// The newest record.
-    pub async fn head(&self) -> Option<Head> {
-        let log = Arc::clone(&self.log);
-        spawn_blocking(move || lock(&log).head()).await.ok()
+    /// The newest record that no power cut takes away: what others may be told of this log.
+    pub fn head(&self) -> Head {
+        lock(&self.durable).clone()
     }
 
     /// What the log says became of these requests, as far as it does. One that people approved may have begun more than once:

@@ -79,7 +79,7 @@ impl Task {
 pub enum Phase {
     /// Nothing of it was sent.
     Recorded,
-    /// Some of it may have been sent. A request that only reads begins here: there is nothing to be careful about.
+    /// It is about to be signed, and some of it may have been sent. A request that only reads begins here: there is nothing to be careful about.
     Sent,
     /// Nobody will learn more.
     Settled,

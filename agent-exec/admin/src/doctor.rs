@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::config::Config;
-use crate::{CONFIG, Failure, files};
+use crate::{CONFIG, Failure, MIGRATIONS, files};
 
 mod above;
 mod accounts;
@@ -20,6 +20,7 @@ mod faults;
 mod later;
 mod login;
 mod machine;
+mod migrations;
 mod openssh;
 mod passwd;
 mod paths;
@@ -59,6 +60,7 @@ pub fn checks() -> Vec<&'static Check> {
         paths::CHECKS,
         above::CHECKS,
         actions::CHECKS,
+        migrations::CHECKS,
         sudo::CHECKS,
         authority::CHECKS,
         approvers::CHECKS,
@@ -98,6 +100,7 @@ pub fn run() -> Result<Report, Failure> {
     paths::judge(&paths, &accounts.owners(known), &mut report);
     above::judge(&above::look(&paths.all()), &mut report);
     actions::judge(&actions::look(&config), &mut report);
+    migrations::judge(&migrations::look(Path::new(MIGRATIONS)), &mut report);
     sudo::judge(&sudo::look(), &mut report);
     authority::judge(&authority, known, sshd.host_certificate(), now, &mut report);
     approvers::judge(&approvers::look(), known, &authority.machines(), now, &mut report);

@@ -25,6 +25,9 @@ pub const HOST_KEY: &str = "/etc/ssh/ssh_host_ed25519_key.pub";
 /// The folder of manifests.
 pub const ACTIONS: &str = "/etc/writ/actions.d";
 
+/// The migrations of this target, a folder for each set of databases.
+pub const MIGRATIONS: &str = "/etc/writ/migrations";
+
 /// Why a verb did not do what it was asked: what happened, whose fault it is, what to do next.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {

@@ -12,7 +12,9 @@
 mod disk;
 mod error;
 mod file;
+mod folder;
 mod http;
+mod migrations;
 mod process;
 mod service;
 mod tcp;
@@ -34,6 +36,7 @@ usage: inspect tail -n LINES                  last lines of the file on stdin
        inspect process NAME                   is it running?
        inspect service NAME                   does runit's service of this name run?
        inspect services                       all services of runit, and how each is
+       inspect migrations FOLDER              the migrations in a folder, and the SHA-256 of each
 
 ADDRESS, and the host in URL, is an IP address or localhost: names are never looked up.
 exit code: 0 done or healthy, 1 failed or unhealthy, 2 usage";
@@ -128,6 +131,7 @@ fn run<'a>(args: &[&'a str], host: &mut Host<'_>, peer: &'a mut [u8; http::STATU
         ["process", name] => process::probe(name),
         ["service", name] => service::probe(name, peer),
         ["services"] => service::list(host),
+        ["migrations", folder] => migrations::list(folder, host),
         ["--help" | "-h"] => End::Healthy(words![HELP]),
         ["--version" | "-V"] => End::Healthy(words![
             concat!("inspect ", env!("CARGO_PKG_VERSION"), " build "),
@@ -197,6 +201,8 @@ mod tests {
             &["service"],
             &["service", "../x"],
             &["services", "x"],
+            &["migrations"],
+            &["migrations", "relative"],
             &["process", ""],
             &["process", "a-name-of-more-than-15"],
         ];

@@ -4,13 +4,13 @@
 //! status` would ask the supervisor itself, which only root may.
 
 use core::ffi::CStr;
-use core::mem::MaybeUninit;
 
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{CWD, Mode, OFlags, RawDir, openat};
+use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fs::{CWD, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::error::{Error, Result};
+use crate::folder::{MOST, folder, list as names_in, name, open};
 use crate::text::Part::{Foreign, Quoted};
 use crate::text::{Gathered, Out, Part, Words, words};
 use crate::{BLOCK, End, Host, number};
@@ -20,12 +20,6 @@ const SERVICES: &CStr = c"/etc/service";
 
 /// Longest name.
 const NAME: usize = 64;
-
-/// Most services that are listed.
-const MOST: usize = 512;
-
-/// Bytes of what a folder holds that are looked at together (getdents64(2)).
-const ENTRIES: usize = 4096;
 
 /// Bytes of what a supervisor says, which has some forty at most.
 const SAID: usize = 128;
@@ -74,17 +68,14 @@ pub(crate) fn list(host: &mut Host<'_>) -> End<'static> {
 fn list_in(services: BorrowedFd<'_>, block: &mut [u8; BLOCK], out: impl Out) -> Result<()> {
     let (names, memory) = block.split_at_mut(BLOCK / 2);
     let mut found = [(0, 0); MOST];
-    let count = collect(services, names, &mut found)?;
-    let found = found.get_mut(..count).unwrap_or_default();
-    let name = |&(start, end): &(usize, usize)| names.get(start..end).unwrap_or_default();
-    found.sort_unstable_by(|one, other| name(one).cmp(name(other)));
+    let found = names_in(services, is_name, names, &mut found)?;
     let mut out = Gathered::new(memory, out);
     if found.is_empty() {
         Words::new([Part::from("no services")]).line(&mut out)?;
     }
-    for place in found.iter() {
+    for place in found {
         let mut said = [0; SAID];
-        let name = name(place);
+        let name = name(names, *place);
         let state = look(services, name, &mut said);
         let name = Foreign(name);
         match state {
@@ -94,33 +85,6 @@ fn list_in(services: BorrowedFd<'_>, block: &mut [u8; BLOCK], out: impl Out) -> 
         }
     }
     out.flush()
-}
-
-/// The names of all services: their bytes one after the other, and where each is.
-fn collect(services: BorrowedFd<'_>, names: &mut [u8], found: &mut [(usize, usize); MOST]) -> Result<usize> {
-    let mut memory = [MaybeUninit::uninit(); ENTRIES];
-    let mut entries = RawDir::new(services, &mut memory);
-    let (mut count, mut used) = (0, 0);
-    while let Some(entry) = entries.next() {
-        let entry = entry.map_err(Error::from)?;
-        let name = entry.file_name().to_bytes();
-        if !is_name(name) {
-            continue;
-        }
-        let end = used + name.len();
-        let (Some(place), Some(room)) = (found.get_mut(count), names.get_mut(used..end)) else {
-            return Err(Error::Told("there are more than 512"));
-        };
-        room.copy_from_slice(name);
-        *place = (used, end);
-        (count, used) = (count + 1, end);
-    }
-    Ok(count)
-}
-
-fn folder(path: &CStr) -> Result<OwnedFd> {
-    let folder = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    Ok(retry_on_intr(|| openat(CWD, path, folder, Mode::empty()))?)
 }
 
 /// A name that leads nowhere but into the folder.
@@ -157,21 +121,6 @@ fn read<'a>(services: BorrowedFd<'_>, name: &[u8], file: &[u8], memory: &'a mut 
 fn is_there(pid: &[u8]) -> bool {
     let mut path = [0; 64];
     open(CWD, &[b"/proc/", pid, b"\0"], &mut path, OFlags::PATH).is_ok()
-}
-
-/// Opens the path of these parts, the last of which ends with a null byte.
-fn open(beneath: BorrowedFd<'_>, parts: &[&[u8]], path: &mut [u8], flags: OFlags) -> Result<OwnedFd> {
-    let mut used = 0;
-    for part in parts {
-        let end = used + part.len();
-        let room = path.get_mut(used..end).ok_or(Error::System(Errno::NAMETOOLONG))?;
-        room.copy_from_slice(part);
-        used = end;
-    }
-    let path = CStr::from_bytes_until_nul(path).map_err(|_| Error::System(Errno::NAMETOOLONG))?;
-    Ok(retry_on_intr(|| {
-        openat(beneath, path, flags | OFlags::CLOEXEC, Mode::empty())
-    })?)
 }
 
 /// A service runs where its supervisor says just that, and the process is there.
@@ -247,7 +196,7 @@ mod tests {
         let listed = || {
             let path = std::ffi::CString::new(root.to_str().unwrap()).unwrap();
             let mut told = Vec::new();
-            let services = folder(&path)?;
+            let services = folder(path.as_c_str())?;
             list_in(services.as_fd(), &mut [0; BLOCK], &mut told)?;
             Ok::<_, Error>(String::from_utf8(told).unwrap())
         };
@@ -267,7 +216,7 @@ mod tests {
         for number in 0..MOST {
             std::fs::create_dir(root.join(format!("many-{number}"))).unwrap();
         }
-        assert_eq!(listed(), Err(Error::Told("there are more than 512")));
+        assert_eq!(listed(), Err(Error::Told("there are too many")));
         std::fs::remove_dir_all(&root).unwrap();
         assert_eq!(listed(), Err(Error::System(Errno::NOENT)));
     }

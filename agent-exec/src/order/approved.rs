@@ -24,6 +24,14 @@ pub enum Touch {
     Needed,
 }
 
+impl Touch {
+    /// What `require_touch` of target.toml means.
+    #[must_use]
+    pub fn of(required: bool) -> Self {
+        if required { Self::Needed } else { Self::NotNeeded }
+    }
+}
+
 /// What a target knows of who may approve.
 #[derive(Debug)]
 pub struct Approvers<'a> {

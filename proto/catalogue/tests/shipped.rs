@@ -191,3 +191,60 @@ fn the_journal_is_asked_for_one_unit_a_bounded_time_and_a_bounded_number_of_line
         assert!(journal.check_args(&object(bad.clone())).is_err(), "{bad}");
     }
 }
+
+/// With either database's actions beside the others: what destroys is approved, its migration by content, and sudo is told
+/// two command lines that hold nothing of a caller's.
+#[test]
+fn migrations_are_approved_by_content_and_give_a_caller_no_word_of_a_privileged_command_line() {
+    for (database, names) in [
+        (
+            "postgresql",
+            &["applied_migrations", "list_migrations", "run_migration"][..],
+        ),
+        ("sqlite", &["list_migrations", "run_migration"]),
+    ] {
+        let catalogue = installed(&["actions.d", &format!("databases/{database}")]);
+        assert_eq!(catalogue.len(), 3 + names.len(), "{database}");
+        let run = catalogue.find(&"run_migration".parse().unwrap()).unwrap().manifest();
+        assert_eq!((run.risk(), run.approvals()), (wire::Risk::Destroy, 1), "{database}");
+        assert!(run.files()["migration"].pin(), "{database}");
+        assert_eq!(run.dry_run().unwrap().risk, wire::Risk::Read, "{database}");
+        let lines = run.command_lines();
+        assert_eq!(lines.len(), if database == "sqlite" { 2 } else { 0 });
+        assert!(lines.iter().all(|line| line.contains(&"--no-new-privs".to_owned())));
+
+        let sha256 = "a".repeat(64);
+        let args = |path: &str, sha256: &str| {
+            let mut args = json!({ "migration": { "path": path, "sha256": sha256 } });
+            if database == "postgresql" {
+                args["database"] = json!("app");
+            }
+            object(args)
+        };
+        let good = "/etc/writ/migrations/app/0001_customer.sql";
+        let checked = run.check_args(&args(good, &sha256)).unwrap();
+        let file = checked.stdin().unwrap();
+        assert_eq!((file.path, file.sha256), (good, Some(sha256.as_str())));
+        assert!(checked.argv().iter().all(|word| !word.contains("0001_customer")));
+        for bad in [
+            "/etc/writ/migrations/app/../other/0001_x.sql",
+            "/etc/writ/migrations/other/0001_x.sql",
+            "/etc/writ/migrations/app/sub/0001_x.sql",
+            "/etc/writ/migrations/app/.x.sql",
+            "/etc/passwd",
+            "0001_x.sql",
+            "",
+        ] {
+            assert!(run.check_args(&args(bad, &sha256)).is_err(), "{bad:?}");
+        }
+        assert!(run.check_args(&args(good, "")).is_err());
+        assert!(
+            run.check_args(&object(json!({ "migration": good, "database": "app" })))
+                .is_err()
+        );
+        let schema = &run.input_schema()["properties"]["migration"];
+        assert_eq!(schema["required"], json!(["path", "sha256"]), "{schema}");
+        let list = catalogue.find(&"list_migrations".parse().unwrap()).unwrap().manifest();
+        assert_eq!(list.risk(), wire::Risk::Read);
+    }
+}

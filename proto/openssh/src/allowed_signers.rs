@@ -94,8 +94,17 @@ pub struct Entry<'a> {
     pub key: &'a PersonKey,
     /// Whether it is a CA that certifies keys of these people.
     pub is_authority: bool,
-    /// Unix seconds after which it does not count any more.
-    pub valid_before: Option<u64>,
+    all: &'a Line,
+}
+
+impl Entry<'_> {
+    /// Whether it counts for signatures of this namespace at this time, Unix seconds.
+    ///
+    /// # Errors
+    /// [`Error::Namespace`], [`Error::NotYetValid`] or [`Error::Expired`].
+    pub fn counts(&self, namespace: &str, now: u64) -> Result<(), Error> {
+        self.all.counts(namespace, now)
+    }
 }
 
 impl AllowedSigners {
@@ -132,7 +141,7 @@ impl AllowedSigners {
             principals: &line.principals,
             key: &line.key,
             is_authority: line.role == Role::Authority,
-            valid_before: line.valid_before,
+            all: line,
         })
     }
 

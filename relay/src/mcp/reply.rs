@@ -313,17 +313,12 @@ fn server_view(server: &ServerView) -> Value {
         "config_sha256": server.config.as_str(),
         "ca": ca,
         "boundary_missing": server.boundary_missing,
+        "log": { "log": server.head.log.as_str(), "seq": server.head.seq, "hash": server.head.hash.as_str() },
     });
     put(
         &mut content,
         "person",
         server.person.as_ref().map(|person| person.as_str().into()),
-    );
-    let head = server.head.as_ref();
-    put(
-        &mut content,
-        "log",
-        head.map(|head| json!({ "log": head.log.as_str(), "seq": head.seq, "hash": head.hash.as_str() })),
     );
     content
 }
@@ -651,7 +646,11 @@ mod tests {
         let view = ServerView {
             relay: "relay-1".to_owned(),
             config: wire::ids::Digest::of(b""),
-            head: None,
+            head: wire::ids::Head {
+                log: wire::ids::LogId::of_genesis(b""),
+                seq: 1,
+                hash: wire::ids::Digest::zero(),
+            },
             ca: Err(Code::CaUnavailable),
             boundary_missing: vec!["x".to_owned()],
             person: None,

@@ -143,7 +143,7 @@ impl Relay {
         let ends = now
             .saturating_add(limits::ahead_s(needed, asked.window_s))
             .min(task.ends);
-        let frozen = self.freeze(built, ends).await.ok_or_else(internal)?;
+        let frozen = self.freeze(built, ends).ok_or_else(internal)?;
         let approval = Approval {
             id,
             task: task.id.clone(),
@@ -198,11 +198,11 @@ impl Relay {
     }
 
     /// The same request with an id of its own, good for as long as people may take.
-    async fn freeze(&self, built: &Built, ends: u64) -> Option<Frozen> {
+    fn freeze(&self, built: &Built, ends: u64) -> Option<Frozen> {
         let mut payload = Payload::parse(built.payload.as_bytes()).ok()?;
         payload.request_id = uuid::Uuid::now_v7().to_string().parse().ok()?;
         payload.expires = ends;
-        payload.witness.relay = self.records.head().await?;
+        payload.witness.relay = self.records.head();
         let text = serde_json::to_string(&payload).ok()?;
         (text.len() <= limits::PAYLOAD).then(|| Frozen {
             request: payload.request_id,

@@ -188,7 +188,7 @@ impl Relay {
         let internal = || Refusal::new(Code::Internal, &about);
         let request: RequestId = uuid::Uuid::now_v7().to_string().parse().map_err(|_| internal())?;
         asked.about.request = Some(request.clone());
-        let relay = self.records.head().await.ok_or_else(internal)?;
+        let relay = self.records.head();
         let begun = (self.now)();
         let life = match asked.risk {
             Risk::Read => wire::limits::REQUEST_MAX_S,
@@ -283,13 +283,14 @@ impl Relay {
         let about = &built.asked.about;
         let kept = async {
             let durable = record.durable.settle().await;
-            durable.map_err(|error| Refusal::log(&error, about))?;
-            let leaves = caught(self.leaves(&built, key)).await;
+            let durable = durable.map_err(|error| Refusal::log(&error, about))?;
+            let leaves = caught(self.leaves(&built, &durable, key)).await;
             Ok::<_, Refusal>(leaves.unwrap_or_else(|| Err(Refusal::new(Code::Internal, about))))
         };
-        let (kept, judged) = tokio::join!(kept, judge(&built, record.written));
-        match kept {
-            Ok(sealed) => {
+        // Where it is not durable nobody has to judge it.
+        let judged = async { Ok(judge(&built, record.written).await) };
+        match tokio::try_join!(kept, judged) {
+            Ok((sealed, judged)) => {
                 let both = judged.and_then(|judged| Ok((judged, sealed.map_err(Unanswered::unsent)?)));
                 Ok((Recorded { built }, both))
             }
@@ -301,7 +302,7 @@ impl Relay {
     }
 
     /// The bytes with the task's signature. Of a change it is durable, before there is one, that it may be under way.
-    async fn leaves(&self, built: &Built, key: &SigningKey) -> Result<Sealed, Refusal> {
+    async fn leaves(&self, built: &Built, _durable: &Head, key: &SigningKey) -> Result<Sealed, Refusal> {
         let about = &built.asked.about;
         let Subject { task, request, .. } = &built.subject;
         if built.asked.risk != Risk::Read {

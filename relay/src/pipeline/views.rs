@@ -40,7 +40,7 @@ impl Relay {
         ServerView {
             relay: self.name.to_string(),
             config: self.config.clone(),
-            head: self.records.head().await,
+            head: self.records.head(),
             ca,
             boundary_missing,
             person: caller.person.clone(),

@@ -15,7 +15,7 @@ use crate::world::World;
 const NO: Option<&str> = None;
 
 /// Programs of `/usr/bin` that actions of tests run.
-const ACTION_PROGRAMS: [&str; 15] = [
+const ACTION_PROGRAMS: [&str; 16] = [
     "cat",
     "dd",
     "echo",
@@ -24,6 +24,7 @@ const ACTION_PROGRAMS: [&str; 15] = [
     "head",
     "journalctl",
     "perl",
+    "setpriv",
     "sleep",
     "sv",
     "systemctl",

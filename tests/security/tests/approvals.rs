@@ -170,6 +170,19 @@ fn a_security_key_and_a_certificate_of_the_approvers_ca_approve() {
     assert_eq!(scene.recorded("intent", &asked), who);
 }
 
+/// REQ-APPROVAL-3
+#[test]
+fn a_default_that_the_signers_did_not_read_is_refused() {
+    let stack = stack();
+    let mut scene = Scene::new(&stack);
+    let mut asked = scene.payload();
+    let left_out = asked["args"].as_object_mut().unwrap().remove("after");
+    assert_eq!(left_out, Some(json!("")), "it has a default, which says the same");
+    let approval = scene.approved(&asked, &[&scene.carol, &scene.dave]);
+    scene.refuses(&asked, &approval, "arguments_invalid", "has every argument");
+    still_serves(&mut scene.relay).unwrap();
+}
+
 /// A name, a request, what comes beside it, and the Code and words that stop it.
 type Attempt = (&'static str, Map<String, Value>, Value, String, String);
 

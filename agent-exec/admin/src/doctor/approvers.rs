@@ -6,6 +6,7 @@ use std::path::Path;
 use catalogue::Catalogue;
 use openssh::allowed_signers::{AllowedSigners, Entry};
 use openssh::key::PublicKey;
+use openssh::sshsig;
 use wire::ids::PersonName;
 
 use super::report::{Check, Report};
@@ -124,9 +125,9 @@ fn judge_entry(entry: &Entry<'_>, machines: &[(PublicKey, &str)], now: u64, repo
         );
         return true;
     }
-    if entry.valid_before.is_some_and(|last| now > last) {
-        let what = format!("{FILE}: line {line}: its valid-before is over");
-        report.notice(&APPROVERS, what, format!("sed -i {line}d {FILE}"));
+    if let Err(error) = entry.counts(sshsig::APPROVE, now) {
+        let what = format!("{FILE}: line {line} approves nothing now: {error}");
+        report.notice(&APPROVERS, what, look.clone());
         return true;
     }
     for principal in entry.principals {

@@ -25,6 +25,8 @@ pub(super) const CHECKS: &[&Check] = &[&PATHS, &PROGRAM];
 
 /// The configuration's folder.
 const ETC: &str = "/etc/writ";
+/// The SQL that migrations are run by.
+const SQL: &str = "/usr/share/writ/databases";
 /// What agent-exec keeps for itself.
 const STATE: &str = "/var/lib/writ";
 
@@ -118,7 +120,8 @@ pub(super) fn look() -> Paths {
             });
         }
     };
-    for name in names(ETC).iter().filter(|name| *name != "halt") {
+    let apart = ["halt", "migrations"];
+    for name in names(ETC).iter().filter(|name| !apart.contains(&name.as_str())) {
         add(ETC, name, Mode::Open(0o644));
     }
     for name in names(crate::ACTIONS) {
@@ -135,6 +138,9 @@ pub(super) fn look() -> Paths {
     if let Ok(program) = std::env::current_exe() {
         add("/", &program.to_string_lossy(), Mode::Open(0o755));
     }
+    for folder in [crate::MIGRATIONS, SQL] {
+        beneath(Path::new(folder), &mut rules);
+    }
     Paths {
         rules: rules
             .into_iter()
@@ -143,6 +149,35 @@ pub(super) fn look() -> Paths {
                 (rule, looked)
             })
             .collect(),
+    }
+}
+
+/// A folder, where it is there, and all in it: root's.
+fn beneath(path: &Path, rules: &mut Vec<Rule>) {
+    let Ok(about) = std::fs::symlink_metadata(path) else {
+        return;
+    };
+    let (kind, mode) = match about.is_dir() {
+        true => (Kind::Folder, 0o755),
+        false => (Kind::File, 0o644),
+    };
+    rules.push(Rule {
+        path: path.to_owned(),
+        kind,
+        mode: Mode::Open(mode),
+        needed: true,
+    });
+    if kind == Kind::Folder {
+        let mut names: Vec<PathBuf> = std::fs::read_dir(path)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path())
+            .collect();
+        names.sort();
+        for name in names {
+            beneath(&name, rules);
+        }
     }
 }
 
@@ -342,6 +377,35 @@ mod tests {
             let needed = paths.rules[at].0.needed;
             assert_eq!(judged(&paths).found().is_empty(), !needed, "{:?}", paths.rules[at].0);
         }
+    }
+
+    #[test]
+    fn all_beneath_a_folder_is_looked_at_and_a_link_is_no_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut rules = Vec::new();
+        beneath(&folder.path().join("none"), &mut rules);
+        assert_eq!(rules, []);
+        std::fs::create_dir_all(folder.path().join("a/b")).unwrap();
+        std::fs::write(folder.path().join("a/b/x.sql"), "").unwrap();
+        std::os::unix::fs::symlink("/etc", folder.path().join("c")).unwrap();
+        beneath(folder.path(), &mut rules);
+        let found: Vec<(String, Kind)> = rules
+            .iter()
+            .map(|rule| {
+                (
+                    rule.path.strip_prefix(folder.path()).unwrap().display().to_string(),
+                    rule.kind,
+                )
+            })
+            .collect();
+        let wanted = [
+            ("", Kind::Folder),
+            ("a", Kind::Folder),
+            ("a/b", Kind::Folder),
+            ("a/b/x.sql", Kind::File),
+            ("c", Kind::File),
+        ];
+        assert_eq!(found, wanted.map(|(path, kind)| (path.to_owned(), kind)));
     }
 
     #[test]

@@ -16,9 +16,9 @@ use crate::text;
 const MAX_ARGV: usize = 64;
 
 /// Shells and programs that run what their arguments say: with a placeholder, any argument would be a program.
-const RUNNERS: [&str; 20] = [
-    "ash", "bash", "busybox", "chroot", "csh", "dash", "doas", "env", "fish", "ksh", "mksh", "nsenter", "sh", "ssh",
-    "su", "sudo", "tcsh", "unshare", "xargs", "zsh",
+const RUNNERS: [&str; 22] = [
+    "ash", "bash", "busybox", "chroot", "csh", "dash", "doas", "env", "fish", "ksh", "mksh", "nsenter", "runuser",
+    "setpriv", "sh", "ssh", "su", "sudo", "tcsh", "unshare", "xargs", "zsh",
 ];
 
 /// `[exec]`: what is run, and the arguments that say what its output is.
