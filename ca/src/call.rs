@@ -39,6 +39,9 @@ pub struct AuthorizeAction {
     pub asked: Asked,
     /// The key that was certified for the task, and signs the request.
     pub key: PublicKey,
+    /// How many approvals the relay says it holds. It decides when a certificate is made, and never whether the request
+    /// may run: the target checks them.
+    pub held: u8,
 }
 
 /// A request's bytes, read and hashed in one step: the digest that is signed is that of the bytes that were judged.
@@ -98,6 +101,26 @@ pub struct Credential {
     pub opened: u64,
     /// First second after the task.
     pub ends: u64,
+}
+
+/// What a request that was judged and allowed gets.
+#[derive(Debug, Clone)]
+pub enum Authorized {
+    /// A certificate.
+    Certified(ActionCredential),
+    /// None yet.
+    Wanting(Wanting),
+}
+
+/// A request that people have to approve before there is a certificate for it.
+#[derive(Debug, Clone)]
+pub struct Wanting {
+    /// How many of them.
+    pub approvals: u8,
+    /// The policy that decided.
+    pub policy: Digest,
+    /// The policies that allowed it, sorted.
+    pub policies: Vec<String>,
 }
 
 /// An action certificate and what goes with it.

@@ -3,9 +3,11 @@
 use grpc::v1;
 use openssh::key::PublicKey;
 use wire::ids::Digest;
-use wire::{Proof, Requester};
+use wire::{Proof, Requester, limits};
 
-use crate::call::{ActionCredential, Asked, AuthorizeAction, Credential, Description, OpenTask, RenewTask, Sketch};
+use crate::call::{
+    ActionCredential, Asked, AuthorizeAction, Authorized, Credential, Description, OpenTask, RenewTask, Sketch,
+};
 use crate::error::Error;
 
 /// Checks every field of a call that opens a task.
@@ -42,6 +44,7 @@ pub fn authorize_action(call: &v1::AuthorizeActionRequest) -> Result<AuthorizeAc
     Ok(AuthorizeAction {
         asked: Asked::read(&call.payload).map_err(Error::Payload)?,
         key: key(&call.public_key)?,
+        held: held(call.approvals_held)?,
     })
 }
 
@@ -102,9 +105,21 @@ pub fn credential(credential: Credential) -> v1::TaskCertificate {
     }
 }
 
-/// An action's credential as the relay gets it.
+/// What a request gets, as the relay gets it.
 #[must_use]
-pub fn action_credential(credential: ActionCredential) -> v1::ActionCertificate {
+pub fn authorized(authorized: Authorized) -> v1::ActionCertificate {
+    match authorized {
+        Authorized::Certified(credential) => action_credential(credential),
+        Authorized::Wanting(wanting) => v1::ActionCertificate {
+            approvals: wanting.approvals.into(),
+            policy: wanting.policy.into(),
+            policies: wanting.policies,
+            ..v1::ActionCertificate::default()
+        },
+    }
+}
+
+fn action_credential(credential: ActionCredential) -> v1::ActionCertificate {
     v1::ActionCertificate {
         certificate: credential.certificate,
         valid_after: seconds(credential.valid_after),
@@ -169,6 +184,16 @@ fn key(text: &str) -> Result<PublicKey, Error> {
         return Err(malformed("must be \"ssh-ed25519 AAAA…\" and nothing else".to_owned()));
     }
     Ok(key)
+}
+
+/// No more approvals than a request can have.
+fn held(count: u32) -> Result<u8, Error> {
+    let held = u8::try_from(count).ok();
+    let held = held.filter(|held| usize::from(*held) <= limits::APPROVAL_SIGS);
+    held.ok_or_else(|| Error::Malformed {
+        field: "approvals_held",
+        what: format!("at most {}", limits::APPROVAL_SIGS),
+    })
 }
 
 fn seconds(time: u64) -> i64 {

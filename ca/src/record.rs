@@ -7,7 +7,9 @@ use std::fmt;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use audit::{Cert, Decision, Draft, Event, Log, Own, Pending, Record, Strangers, Tier, Who, Witness};
+use audit::{
+    ApprovalState, Approving, Cert, Decision, Draft, Event, Log, Own, Pending, Record, Strangers, Tier, Who, Witness,
+};
 use openssh::key::PublicKey;
 use wire::ids::{ActionName, Digest, Fingerprint, Head, RelayName, RequestId, Serial, TargetName, TaskId};
 use wire::{Code, Kind, Mode, Risk};
@@ -125,6 +127,23 @@ pub struct Pinned {
     pub approvals: u8,
     /// The head of the relay's log that the request names.
     pub relay: Head,
+}
+
+/// A request that policy allows and that people have not approved yet.
+#[derive(Debug, Clone)]
+pub struct Judged {
+    /// The task.
+    pub task_id: TaskId,
+    /// Where.
+    pub target: TargetName,
+    /// Whose task it is.
+    pub facts: Facts,
+    /// The request, and what it was judged by.
+    pub pinned: Pinned,
+    /// The policies that decided.
+    pub policies: Vec<String>,
+    /// How many approvals the relay says it holds.
+    pub held: u8,
 }
 
 impl fmt::Display for Covers {
@@ -276,6 +295,36 @@ impl Records {
         })
     }
 
+    /// Writes that a request was allowed, and that nothing is signed for it before people have approved it.
+    ///
+    /// # Errors
+    /// [`audit::Error`].
+    pub fn judged(&self, judged: Judged) -> Result<Written<Judged>, audit::Error> {
+        let Judged { facts, pinned, .. } = &judged;
+        let pending = self.pen().log.write(&Draft {
+            task_id: Some(judged.task_id.clone()),
+            requester: Some(facts.requester.clone()),
+            reason: Some(facts.reason.clone()),
+            relay: Some(facts.relay.clone()),
+            opened: Some(facts.opened),
+            target: Some(judged.target.clone()),
+            decision: Some(Decision::Allow),
+            policy: Some(first(&judged.policies)),
+            approval: Some(Approving {
+                id: None,
+                state: ApprovalState::Waiting,
+                needed: pinned.approvals,
+                held: judged.held,
+                fingerprint: None,
+            }),
+            ..about_request(pinned, Event::Judge)
+        })?;
+        Ok(Written {
+            subject: judged,
+            pending,
+        })
+    }
+
     /// Records that a host certificate is about to be signed.
     ///
     /// # Errors
@@ -405,19 +454,24 @@ fn about(covers: &Covers) -> Draft {
                 Occasion::Renew => Event::Renew,
             })
         },
-        Covers::Request(pinned) => Draft {
-            request_id: Some(pinned.request_id.clone()),
-            request_sha256: Some(pinned.request_sha256.clone()),
-            action: Some(pinned.action.clone()),
-            mode: Some(pinned.mode),
-            risk: Some(pinned.risk),
-            manifest: Some(pinned.manifest.clone()),
-            witness: Some(Witness {
-                relay: Some(pinned.relay.clone()),
-                ..Witness::default()
-            }),
-            ..Draft::new(Event::Authorize)
-        },
+        Covers::Request(pinned) => about_request(pinned, Event::Authorize),
+    }
+}
+
+/// What a record says of one request.
+fn about_request(pinned: &Pinned, event: Event) -> Draft {
+    Draft {
+        request_id: Some(pinned.request_id.clone()),
+        request_sha256: Some(pinned.request_sha256.clone()),
+        action: Some(pinned.action.clone()),
+        mode: Some(pinned.mode),
+        risk: Some(pinned.risk),
+        manifest: Some(pinned.manifest.clone()),
+        witness: Some(Witness {
+            relay: Some(pinned.relay.clone()),
+            ..Witness::default()
+        }),
+        ..Draft::new(event)
     }
 }
 

@@ -178,13 +178,13 @@ impl Ca for Door {
         request: Request<v1::AuthorizeActionRequest>,
     ) -> Result<Response<v1::ActionCertificate>, Status> {
         let (peer, call) = self.enter(request)?;
-        let credential = self
+        let authorized = self
             .ask(move |authority| match convert::authorize_action(&call) {
                 Ok(call) => authority.authorize_action(&peer, &call),
                 Err(error) => Err(authority.refuse(&peer, convert::sketch_of_authorize(&call), error)),
             })
             .await?;
-        Ok(Response::new(convert::action_credential(credential)))
+        Ok(Response::new(convert::authorized(authorized)))
     }
 }
 

@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use audit::ApprovalState;
 use serde_json::{Map, Value};
-use wire::ids::{ActionName, BrainName, Digest, Head, PersonName, Reason, RequestId, TargetName, TaskId};
+use wire::ids::{
+    ActionName, ApprovalId, BrainName, Digest, Fingerprint, Head, PersonName, Reason, RequestId, TargetName, TaskId,
+};
 use wire::{Code, Encoding, Mode, Risk, Status};
 
 use crate::error::{About, Refusal};
@@ -264,6 +267,52 @@ pub struct TaskView {
     pub targets: Vec<(TargetName, Option<u64>)>,
     /// Its newest requests, oldest first: id, target, action, and what became of each.
     pub requests: Vec<crate::store::Request>,
+    /// What people were asked to approve in it, oldest first.
+    pub approvals: Vec<ApprovalView>,
+}
+
+/// Something that people are, or were, asked to approve, as whoever asked for it sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApprovalView {
+    /// Its id.
+    pub id: ApprovalId,
+    /// How far it has come.
+    pub state: ApprovalState,
+    /// Whether something can still become of it. What is approved and not open was carried out.
+    pub open: bool,
+    /// What.
+    pub action: ActionName,
+    /// To do it, or to try it out.
+    pub mode: Mode,
+    /// Where.
+    pub targets: Vec<TargetName>,
+    /// How many people must sign.
+    pub needed: u8,
+    /// How many keys have signed. Whose they are, the target finds out.
+    pub held: usize,
+    /// When they were asked, Unix time.
+    pub asked: u64,
+    /// Until when it can be approved and carried out, Unix time.
+    pub ends: u64,
+}
+
+/// The same as the people see it who are asked.
+#[derive(Debug, Clone)]
+pub struct Shown {
+    /// What it is, and how far it has come.
+    pub view: ApprovalView,
+    /// In which task.
+    pub task: TaskId,
+    /// For whom.
+    pub person: PersonName,
+    /// Through which brain.
+    pub brain: BrainName,
+    /// Why, in their words.
+    pub reason: Reason,
+    /// The keys that have signed.
+    pub signed: Vec<Fingerprint>,
+    /// The text to sign, where it was wanted and something can still become of it.
+    pub statement: Option<String>,
 }
 
 /// An action that the target answered, and did not refuse.

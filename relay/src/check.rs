@@ -11,6 +11,7 @@ use grpc::keys::{self, Own, Peer};
 use nix::unistd::{AccessFlags, access};
 
 use crate::config::{CaAddress, Config, Fault, own_folder_fault};
+use crate::door::OpenTo;
 use crate::error::chain;
 use crate::inventory;
 use crate::issuer::Issuer;
@@ -48,7 +49,14 @@ pub fn load(path: &Path) -> Result<Loaded, Vec<Fault>> {
         .into_iter()
         .collect();
     faults.extend(own_folder_fault("log_dir", &config.log_dir, 0o2750));
-    faults.extend(config.socket.parent().and_then(socket_folder_fault));
+    for (key, socket) in [
+        ("socket", &config.socket),
+        ("approvals_socket", &config.approvals_socket),
+    ] {
+        let fault = socket.parent().and_then(|folder| socket_folder_fault(key, folder));
+        // Where they are in one folder it is said once.
+        faults.extend(fault.filter(|_| key == "socket" || config.approvals_to == OpenTo::Group));
+    }
     if faults.is_empty() {
         // In a folder that is ours alone, or not at all.
         faults.extend(own_key(&config).and_then(Result::err));
@@ -183,10 +191,10 @@ pub async fn boundary_missing(config: &Config) -> Vec<String> {
 }
 
 /// The socket is made and replaced in its folder, and nobody else may put one there.
-fn socket_folder_fault(path: &Path) -> Option<Fault> {
+fn socket_folder_fault(key: &str, path: &Path) -> Option<Fault> {
     let fault = |what: &dyn std::fmt::Display| {
         let path = path.display();
-        Some(Fault::new(format!("socket: failed to use its folder {path}: {what}")))
+        Some(Fault::new(format!("{key}: failed to use its folder {path}: {what}")))
     };
     match fs::metadata(path) {
         Ok(found) if !found.is_dir() => fault(&"it is not a folder; name one"),

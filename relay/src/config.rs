@@ -15,6 +15,8 @@ use std::time::Duration;
 use toml::Table;
 use wire::ids::{Digest, PersonName, RelayName};
 
+use crate::approvals::SOCKET_NAME;
+use crate::door::OpenTo;
 use crate::limits::Limits;
 use crate::rules::{self, RelayMode, Rule};
 use crate::seats;
@@ -39,6 +41,10 @@ pub struct Config {
     pub name: RelayName,
     /// The unix socket that clients connect to.
     pub socket: PathBuf,
+    /// The unix socket that approvers connect to.
+    pub approvals_socket: PathBuf,
+    /// Whom that is open to.
+    pub approvals_to: OpenTo,
     /// Where the CA is.
     pub ca: CaAddress,
     /// The folder of the relay's own log.
@@ -126,6 +132,7 @@ impl Config {
         let mut fields = Fields::of(table, "");
         let name = fields.parsed::<RelayName>("name");
         let socket = fields.path("socket");
+        let (approvals_socket, approvals_to) = approvals(&mut fields, socket.as_deref());
         let ca = ca(&mut fields);
         let log_dir = fields.path("log_dir");
         let state_dir = fields.path("state_dir");
@@ -160,6 +167,8 @@ impl Config {
             ) if faults.is_empty() => Ok(Self {
                 name,
                 socket,
+                approvals_socket,
+                approvals_to,
                 ca,
                 log_dir,
                 state_dir,
@@ -253,6 +262,24 @@ pub fn read_trusted(key: &str, path: &Path, max: u64) -> Result<Vec<u8>, Fault> 
     } else {
         Err(fault(format!("it has more than {max} bytes; shorten it")))
     }
+}
+
+/// The approvers' socket: beside the clients', for the relay's own account and root, or in a folder of its own, for its group.
+/// What people are asked to approve is not for whoever may call actions.
+fn approvals(fields: &mut Fields, socket: Option<&Path>) -> (PathBuf, OpenTo) {
+    let Some(path) = fields.optional_path("approvals_socket") else {
+        return (
+            socket.unwrap_or(Path::new("")).with_file_name(SOCKET_NAME),
+            OpenTo::Owner,
+        );
+    };
+    if socket.is_some_and(|socket| socket.parent() == path.parent()) {
+        fields.fault(
+            "approvals_socket",
+            "must be in another folder than socket, whose group are the clients; leave it out to have it open to root alone",
+        );
+    }
+    (path, OpenTo::Group)
 }
 
 /// `ca`, and `ca_keys` where it is on another machine.

@@ -19,8 +19,24 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::lock::lock;
 
-/// Owner and group may connect. The folder's set-group-id bit gives the socket the folder's group.
-const MODE: u32 = 0o660;
+/// Whom a door is open to, beside root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OpenTo {
+    /// The relay's own account.
+    Owner,
+    /// That, and the folder's group: its set-group-id bit gives the socket the same.
+    Group,
+}
+
+impl OpenTo {
+    fn mode(self) -> u32 {
+        match self {
+            Self::Owner => 0o600,
+            Self::Group => 0o660,
+        }
+    }
+}
+
 /// Connections held at once. The next one is told so.
 pub const MAX_CONNECTIONS: usize = 64;
 
@@ -86,14 +102,14 @@ impl Drop for Place {
 }
 
 impl Door {
-    /// Binds the socket with mode 0660, for at most `of_one` connections of each uid. A socket left behind by a relay that is
+    /// Binds the socket with mode 0660, or 0600 for its owner alone, for at most `of_one` connections of each uid. A socket left behind by a relay that is
     /// gone is replaced.
     ///
     /// # Errors
     /// Any [`Error`].
-    pub async fn open(path: &Path, of_one: NonZeroU32) -> Result<Self, Error> {
+    pub async fn open(path: &Path, to: OpenTo, of_one: NonZeroU32) -> Result<Self, Error> {
         clear(path).await?;
-        let listener = bind(path).map_err(|source| Error::Machine {
+        let listener = bind(path, to.mode()).map_err(|source| Error::Machine {
             path: path.to_owned(),
             source,
         })?;
@@ -142,7 +158,7 @@ impl Drop for Door {
 
 /// Binds beside the name and moves the socket there when it is as it must be. The process's umask is left alone: other
 /// threads make files meanwhile.
-fn bind(path: &Path) -> io::Result<UnixListener> {
+fn bind(path: &Path, mode: u32) -> io::Result<UnixListener> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
     let beside = Path::new(&beside);
@@ -151,7 +167,7 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
         _ => {}
     }
     let listener = UnixListener::bind(beside)?;
-    fs::set_permissions(beside, Permissions::from_mode(MODE))?;
+    fs::set_permissions(beside, Permissions::from_mode(mode))?;
     fs::rename(beside, path)?;
     Ok(listener)
 }
@@ -183,13 +199,17 @@ mod tests {
     async fn visitors_are_named_by_the_kernel_and_the_socket_has_mode_0660() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("relay.sock");
-        let door = Door::open(&path, MANY).await.unwrap();
+        let door = Door::open(&path, OpenTo::Group, MANY).await.unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
         assert_eq!(
             fs::read_dir(folder.path()).unwrap().count(),
             1,
             "nothing is left beside it"
         );
+        let own = folder.path().join("approvals.sock");
+        let _own = Door::open(&own, OpenTo::Owner, MANY).await.unwrap();
+        assert_eq!(fs::metadata(&own).unwrap().permissions().mode() & 0o777, 0o600);
+        fs::remove_file(&own).unwrap();
         let _client = UnixStream::connect(&path).await.unwrap();
         let visitor = door.next().await.unwrap();
         assert_eq!(visitor.uid, nix::unistd::getuid().as_raw());
@@ -202,11 +222,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("relay.sock");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        let door = Door::open(&path, MANY).await.unwrap();
-        assert!(matches!(Door::open(&path, MANY).await, Err(Error::Busy(_))));
+        let door = Door::open(&path, OpenTo::Group, MANY).await.unwrap();
+        assert!(matches!(
+            Door::open(&path, OpenTo::Group, MANY).await,
+            Err(Error::Busy(_))
+        ));
         drop(door);
         fs::write(&path, "precious").unwrap();
-        assert!(matches!(Door::open(&path, MANY).await, Err(Error::Occupied(_))));
+        assert!(matches!(
+            Door::open(&path, OpenTo::Group, MANY).await,
+            Err(Error::Occupied(_))
+        ));
         assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
     }
 
@@ -214,7 +240,7 @@ mod tests {
     async fn connections_beyond_the_cap_have_no_place() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("relay.sock");
-        let door = Door::open(&path, MANY).await.unwrap();
+        let door = Door::open(&path, OpenTo::Group, MANY).await.unwrap();
         let mut held = Vec::new();
         let mut clients = Vec::new();
         for _ in 0..MAX_CONNECTIONS {
@@ -233,7 +259,7 @@ mod tests {
     async fn one_account_cannot_take_all_connections() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("relay.sock");
-        let door = Door::open(&path, 3.try_into().unwrap()).await.unwrap();
+        let door = Door::open(&path, OpenTo::Group, 3.try_into().unwrap()).await.unwrap();
         let mut places: Vec<_> = (0..3).map(|_| door.place(1001).unwrap()).collect();
         assert!(door.place(1001).is_none());
         let others: Vec<_> = (0..MAX_CONNECTIONS - 3)

@@ -6,7 +6,7 @@
 use wire::ids::{ActionName, RequestId, TargetName, TaskId};
 use wire::{Code, Mode};
 
-use crate::call::TOOLS;
+use crate::call::{ApprovalView, TOOLS};
 use crate::{issuer, session, store};
 
 /// Who says no.
@@ -66,6 +66,8 @@ pub struct Refusal {
     pub about: Box<About>,
     /// The ids of the rules or policies that decided, where any did.
     pub policy: Vec<String>,
+    /// The approval that it is about, where people are asked for one.
+    pub approval: Option<Box<ApprovalView>>,
     /// The number of the record that says so, in the log of whoever refused; in the relay's where they could not write it.
     pub record: Option<u64>,
 }
@@ -117,6 +119,7 @@ impl Refusal {
             untrusted: None,
             about: Box::new(about.clone()),
             policy: Vec::new(),
+            approval: None,
             record: None,
         }
     }
@@ -142,6 +145,7 @@ impl Refusal {
     pub fn store(error: &store::Error, about: &About) -> Self {
         match error {
             store::Error::Full => Self::because(error.code(), "too much of the task is under way", about),
+            store::Error::Taken => Self::because(error.code(), "the same call is under way, or its time was up", about),
             store::Error::Unavailable(_) => {
                 tracing::error!(%error, "the store cannot be used");
                 Self::new(error.code(), about)
@@ -210,6 +214,15 @@ impl Refusal {
         }
     }
 
+    /// It is about something that people are, or were, asked to approve.
+    #[must_use]
+    pub fn asking(self, approval: ApprovalView) -> Self {
+        Self {
+            approval: Some(Box::new(approval)),
+            ..self
+        }
+    }
+
     /// What it is about may have been done, wholly or partly.
     #[must_use]
     pub fn to_be_looked_at(mut self) -> Self {
@@ -233,8 +246,27 @@ impl Refusal {
                 self.policy.join(", ")
             );
         }
-        next(self.code, &self.about)
+        match (&self.approval, self.code) {
+            (Some(approval), Code::ApprovalRequired) => ask(&approval.id.to_string(), &self.about),
+            _ => next(self.code, &self.about),
+        }
     }
+}
+
+/// Whom to tell that somebody has to approve it, and how to go on.
+fn ask(id: &str, about: &About) -> String {
+    let action = about
+        .action
+        .as_ref()
+        .map_or_else(|| "the same tool".to_owned(), |action| tool(action, about.mode));
+    let task = about
+        .task
+        .as_ref()
+        .map_or_else(String::new, |task| format!(" and task_id {task}"));
+    format!(
+        "Tell the user that people must approve this: on the relay's host, `writ-relay approvals show {id}` shows what they sign \
+         and how; once they have, call {action} again with the same arguments{task} (task_status shows how far it is)."
+    )
 }
 
 /// How an action is called: by its own tool where it has one.
@@ -330,6 +362,15 @@ fn next(code: Code, about: &About) -> String {
         }
         Code::ManifestChanged => operator("bring the target's catalogue and the relay's copy together"),
         Code::RequestIdReused => again,
+        Code::ApprovalRequired => ask("ID", about),
+        Code::ApprovalDenied => {
+            "Tell the user that a person has denied this; do something else, and do not call it again unless they say so."
+                .to_owned()
+        }
+        Code::ApprovalExpired => {
+            format!("Call {action} again with the same arguments to have people asked anew, if it is still wanted.")
+        }
+        Code::UnknownApproval => "Call task_status to see which approvals are asked for.".to_owned(),
         Code::ApprovalMissing => {
             "Tell the user which approvals the message names; people give them with their own keys.".to_owned()
         }

@@ -19,6 +19,7 @@ use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
 use wire::ids::{ActionName, Reason, TargetName, TaskId};
+use wire::limits::APPROVAL_SIGS;
 use wire::{Code, Kind, Requester};
 
 use self::far::Far;
@@ -76,8 +77,17 @@ pub struct Issued {
 pub struct Permit {
     /// In OpenSSH's text form.
     pub certificate: String,
-    /// How many approvals the target will want to see.
-    pub approvals: u32,
+    /// First second at which it is no longer valid, Unix time.
+    pub valid_before: u64,
+}
+
+/// The CA's word on a request that policy allows.
+#[derive(Debug, Clone)]
+pub enum Word {
+    /// It may be sent.
+    Permit(Permit),
+    /// So many people have to approve it before there is a certificate.
+    Wants(u8),
 }
 
 /// What the CA says of itself.
@@ -201,7 +211,7 @@ impl Issuer {
         checked(answer, task, target, key)
     }
 
-    /// A certificate of the task's key for one request: these bytes.
+    /// A certificate of the task's key for one request: these bytes, of which so many approvals are held.
     ///
     /// # Errors
     /// Any [`Error`].
@@ -211,18 +221,26 @@ impl Issuer {
         target: &TargetName,
         key: &PublicKey,
         payload: &str,
-    ) -> Result<Permit, Error> {
+        held: u8,
+    ) -> Result<Word, Error> {
         let request = AuthorizeActionRequest {
             payload: payload.as_bytes().to_vec(),
             public_key: key.to_openssh(),
+            approvals_held: held.into(),
         };
         let answer = patiently(self.minting()?.authorize_action(request)).await?;
+        if answer.approvals > u32::from(held) {
+            let wants = u8::try_from(answer.approvals).ok();
+            let wants = wants.filter(|wants| usize::from(*wants) <= APPROVAL_SIGS);
+            let too_many = || Error::Protocol("a need for more approvals than a request can have".to_owned());
+            return wants.map(Word::Wants).ok_or_else(too_many);
+        }
         let principal = Kind::Action.principal(target);
-        certificate_for(&answer.certificate, task, &principal, key, answer.valid_before)?;
-        Ok(Permit {
+        let valid_before = certificate_for(&answer.certificate, task, &principal, key, answer.valid_before)?;
+        Ok(Word::Permit(Permit {
             certificate: answer.certificate,
-            approvals: answer.approvals,
-        })
+            valid_before,
+        }))
     }
 
     /// Who the CA is. Mints nothing.

@@ -4,9 +4,10 @@
 //! filters early and renders safely; it is no security boundary for targets, which check everything again.
 //!
 //! Each verb has one story: [`pipeline`] is that of a call, [`serve`] of a start and an end, [`check`] of a look at the
-//! configuration. Every other module is one thing that the stories use. `mcp` alone knows MCP, `session` alone SSH,
+//! configuration; [`approvals`] is the approvers' door and their verbs. Every other module is one thing that the stories use. `mcp` alone knows MCP, `session` alone SSH,
 //! `issuer` alone gRPC.
 
+pub mod approvals;
 pub mod call;
 pub mod check;
 pub mod config;

@@ -6,9 +6,11 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use relay::approvals::{self, verbs};
 use relay::config::{self, Fault};
 use relay::{check, pipeline, serve, session, stdio};
 use tracing_subscriber::EnvFilter;
+use wire::ids::ApprovalId;
 
 static VERSION: LazyLock<String> = LazyLock::new(wire::build::version);
 
@@ -37,6 +39,11 @@ enum Verb {
         #[command(subcommand)]
         verb: Targets,
     },
+    /// What people are asked to approve: shows it, takes their signatures, or their no.
+    Approvals {
+        #[command(subcommand)]
+        verb: Approvals,
+    },
     /// Prints the stanza for an MCP client.
     McpConfig {
         /// The relay's socket.
@@ -58,6 +65,46 @@ enum Targets {
     },
 }
 
+#[derive(Subcommand)]
+enum Approvals {
+    /// Lists what is open: id, state, signatures, until when, action, targets, person, reason.
+    List(At),
+    /// Prints the text to sign, byte for byte, and beside it how it is signed.
+    Show {
+        /// Which.
+        id: ApprovalId,
+        /// Writes the text to this file too, which is not there yet.
+        #[arg(long)]
+        out: Option<PathBuf>,
+        #[command(flatten)]
+        at: At,
+    },
+    /// Brings the signature of `ssh-keygen -Y sign`. Keys stay where they are.
+    Approve {
+        /// Which.
+        id: ApprovalId,
+        /// The file that it is in, or - for stdin.
+        #[arg(long)]
+        signature: PathBuf,
+        #[command(flatten)]
+        at: At,
+    },
+    /// Says no: the same call is refused for ten minutes.
+    Deny {
+        /// Which.
+        id: ApprovalId,
+        #[command(flatten)]
+        at: At,
+    },
+}
+
+#[derive(clap::Args)]
+struct At {
+    /// The relay's socket for approvers.
+    #[arg(long, default_value = approvals::DEFAULT_SOCKET)]
+    socket: PathBuf,
+}
+
 #[derive(clap::Args)]
 struct Configured {
     /// The configuration.
@@ -77,6 +124,7 @@ fn main() -> ExitCode {
             Err(error) => failed(&error),
         },
         Verb::McpConfig { socket } => mcp_config(&socket),
+        Verb::Approvals { verb } => approvals(verb),
         Verb::Serve(configured) => serve(&configured.config),
         Verb::CheckConfig(configured) => run(check_config(configured)),
         Verb::Targets {
@@ -85,6 +133,23 @@ fn main() -> ExitCode {
         Verb::Targets {
             verb: Targets::Check { target, configured },
         } => run(check_targets(configured, target)),
+    }
+}
+
+fn approvals(verb: Approvals) -> ExitCode {
+    let done = match verb {
+        Approvals::List(At { socket }) => verbs::list(&socket),
+        Approvals::Show { id, out, at } => verbs::show(&at.socket, id, out.as_deref()),
+        Approvals::Approve { id, signature, at } => verbs::approve(&at.socket, id, &signature),
+        Approvals::Deny { id, at } => verbs::deny(&at.socket, id),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error @ verbs::Error::Refused(_)) => {
+            eprintln!("writ-relay: refused: failed to {error}");
+            ExitCode::from(REFUSED)
+        }
+        Err(error) => failed(&error),
     }
 }
 

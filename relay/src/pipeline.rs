@@ -5,13 +5,16 @@
 //! records that it is about to ask, signs, sends, verifies the target's signed answer, records it, and hands it up.
 //!
 //! What the task's certificate does not cover (every change, and a read about whose arguments a policy speaks) the CA judges
-//! request by request, once its record was written here, while that becomes durable, and before it is sent.
+//! request by request, once its record was written here, while that becomes durable, and before it is sent. Where people have
+//! to approve it the call ends with that, and goes on with the bytes that they approved when it is made again.
 //!
 //! Each step gives the value that the next one needs, and nothing else makes one: no record, no request; no verified
 //! signature, no outcome. A step that says no ends the call with one Code, in one record of whoever refused. A change whose
 //! answer does not come is asked for again, under the same id and with the same bytes, and never made anew.
 
 mod again;
+mod approving;
+mod asking;
 mod find;
 mod later;
 mod panics;
@@ -36,13 +39,15 @@ use wire::{Code, Proof, Requester, Risk};
 use crate::call::{Act, Call, Caller, Done, Reply};
 use crate::error::{About, Refusal};
 use crate::gate::Gate;
-use crate::issuer::Issuer;
+use crate::issuer::{Issued, Issuer};
 use crate::people::People;
 use crate::records::Records;
 use crate::rules::{Rules, What};
 use crate::seats::Seats;
 use crate::session::{Host, Trust};
 use crate::store::{Owner, Store, Task};
+
+use send::Consent;
 
 pub use later::Turns;
 pub use restart::NotTakenUp;
@@ -82,6 +87,8 @@ pub struct Relay {
     pub gate: Gate,
     /// Who asks for a change that nobody waits for any more.
     pub turns: Turns,
+    /// Held by whoever brings an approval further, one after the other: each step is recorded before it is kept.
+    pub approving: tokio::sync::Mutex<()>,
     /// The clock, Unix seconds.
     pub now: fn() -> u64,
 }
@@ -95,7 +102,16 @@ struct Asked {
     /// In the call's mode.
     risk: Risk,
     timeout: Duration,
+    /// How long people may take to approve it, where its manifest says so.
+    window_s: Option<u64>,
     about: About,
+}
+
+impl Asked {
+    /// Whether the task's own certificate is all that it needs: nobody is asked for anything more.
+    fn is_covered_by(&self, issued: &Issued) -> bool {
+        self.risk == Risk::Read && issued.actions.contains(&self.act.action)
+    }
 }
 
 impl Relay {
@@ -142,6 +158,11 @@ impl Relay {
         let task = self.join(requester, &asked, until).await?;
         asked.about.task = Some(task.id.clone());
         let seat = self.seat(&task, &asked.act.target, &asked.about, until).await?;
+        let granted = if asked.is_covered_by(&seat.issued()) {
+            None
+        } else {
+            self.standing(requester, &task, &asked).await?
+        };
         let reached = self.reach(&seat, &asked.about, until).await?;
         // Until its end: who closes the task waits for it.
         let _changing = match asked.risk {
@@ -151,12 +172,16 @@ impl Relay {
                 Some(seat.begin_change().await.ok_or_else(ended)?)
             }
         };
-        let built = self.build(requester, &task, &reached.issued, asked).await?;
+        let built = match granted {
+            Some(granted) => granted.into_built(&task, asked, (self.now)()),
+            None => self.build(requester, &task, &reached.issued, asked).await?,
+        };
         let begun = self.begin(requester, &task, built).await?;
         // A session last: while the CA judges, and however long, it is another call's.
         let (recorded, permitted) = self.permitted(&seat, &reached.issued, begun).await?;
         let told = match permitted {
-            Ok(permitted) => self.send(&seat, reached, &recorded, permitted, until).await,
+            Ok(Consent::Given(permitted)) => self.send(&seat, reached, &recorded, permitted, until).await,
+            Ok(Consent::Wants(needed)) => Err(self.ask_people(requester, &task, &recorded.built, needed).await),
             Err(refusal) => Err(refusal),
         };
         self.conclude(&task, recorded, told).await
@@ -186,7 +211,8 @@ impl Relay {
             return Err(Refusal::because(Code::UnknownAction, detail, &about));
         };
         let manifest = entry.manifest();
-        let Terms { risk, approvals } = manifest
+        // How many people have to approve it, the CA says, and then the target.
+        let Terms { risk, .. } = manifest
             .in_mode(act.mode)
             .ok_or_else(|| Refusal::because(Code::ModeUnsupported, "the action has no dry run", &about))?;
         self.ruled_by_mode(manifest, risk, &about)?;
@@ -201,19 +227,12 @@ impl Relay {
             args: Some(checked.args()),
         };
         self.ruled(requester, target, Some(what), &about)?;
-        if approvals > 0 {
-            // Before a certificate is made for nothing.
-            return Err(Refusal::because(
-                Code::ApprovalMissing,
-                approvals_of(approvals.into()),
-                &about,
-            ));
-        }
         Ok(Asked {
             args: checked.args().clone(),
             manifest: entry.digest().clone(),
             risk,
             timeout: Duration::from_millis(manifest.patience_ms()),
+            window_s: manifest.approval_window_s(),
             about,
             act,
         })
@@ -290,11 +309,6 @@ impl Relay {
     fn host(&self, name: &TargetName) -> Option<Host> {
         self.inventory.find(name.as_str()).map(host)
     }
-}
-
-/// How many approvals are missing.
-fn approvals_of(number: u32) -> String {
-    format!("{number} are needed, and this relay cannot collect any")
 }
 
 /// A target of the inventory as something to connect to.

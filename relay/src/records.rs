@@ -112,7 +112,8 @@ impl Records {
         lock(&self.durable).clone()
     }
 
-    /// What the log says became of these requests, as far as it does. It is read from `since` on, Unix seconds.
+    /// What the log says became of these requests, as far as it does. One that people approved may have begun more than once:
+    /// then the last time counts. It is read from `since` on, Unix seconds.
     ///
     /// # Errors
     /// Any [`Error`].
@@ -126,6 +127,9 @@ impl Records {
             let mut found = BTreeMap::new();
             let log = lock(&log);
             log.since(since, &mut |record, _| {
+                if let (Event::Request, Some(request)) = (record.draft.event, &record.draft.request_id) {
+                    found.remove(request);
+                }
                 let Draft {
                     event: Event::Outcome,
                     request_id: Some(request),

@@ -13,9 +13,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::{JoinHandle, JoinSet};
 use wire::Code;
 
+use crate::approvals;
 use crate::check;
 use crate::config::Fault;
-use crate::door::{self, Door};
+use crate::door::{self, Door, OpenTo};
 use crate::gate::{self, Gate};
 use crate::issuer::Issuer;
 use crate::mcp::{self, Tools};
@@ -80,17 +81,23 @@ pub async fn run(path: &Path) -> Result<(), Error> {
     let mut ends = Ends::catch()?;
     relay.records.append(Draft::new(Event::Start)).await?;
     relay.take_up().await?;
-    let door = Door::open(&config.socket, config.limits.uid_connections).await?;
+    let door = Door::open(&config.socket, OpenTo::Group, config.limits.uid_connections).await?;
+    let approvers = Door::open(&config.approvals_socket, config.approvals_to, approvals::CONNECTIONS).await?;
     tracing::info!(
         socket = %config.socket.display(),
+        approvals = %config.approvals_socket.display(),
         relay = %config.name,
         build = wire::build::id(),
         config = %config.digest,
         "serving"
     );
     let sweeper = tokio::spawn(sweep(Arc::clone(&relay)));
+    let deciding = tokio::spawn(admit_approvers(approvers, Arc::clone(&relay)));
     let connections = admit(&door, &relay, &Arc::new(Tools::new(&catalogue)), &mut ends).await;
     drop(door);
+    // What is cut off between its record and the store has not come about, and whoever brought it was told nothing.
+    deciding.abort();
+    let _ = deciding.await;
     tokio::select! {
         biased;
         () = ends.any() => return Err(Error::AtOnce(relay.gate.under_way())),
@@ -116,6 +123,7 @@ fn build(loaded: check::Loaded) -> Result<Arc<Relay>, Error> {
         seats: Seats::new(config.bounds, config.connections),
         gate: Gate::new(config.limits, gate::clock()),
         turns: Turns::default(),
+        approving: tokio::sync::Mutex::default(),
         name: config.name,
         config: config.digest,
         inventory,
@@ -160,6 +168,32 @@ async fn admit(door: &Door, relay: &Arc<Relay>, tools: &Arc<Tools>, ends: &mut E
             Err(error) => {
                 // Out of descriptors, most likely: give what is open a moment to end.
                 tracing::warn!(%error, "a client could not be let in");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+/// Lets approvers in until this is dropped.
+async fn admit_approvers(door: Door, relay: Arc<Relay>) {
+    let mut visits = JoinSet::new();
+    loop {
+        let visitor = tokio::select! {
+            visitor = door.next() => visitor,
+            Some(_) = visits.join_next() => continue,
+        };
+        match visitor {
+            Ok(visitor) => {
+                let relay = Arc::clone(&relay);
+                visits.spawn(async move {
+                    match visitor.place {
+                        Some(_place) => approvals::serve(relay, visitor.stream, visitor.uid).await,
+                        None => approvals::turn_away(visitor.stream).await,
+                    }
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "an approver could not be let in");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }

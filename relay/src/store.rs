@@ -1,4 +1,4 @@
-//! Tasks and requests, as their owners may see them and as the next start finds them.
+//! Tasks, requests and approvals, as their owners may see them and as the next start finds them.
 //!
 //! A task belongs to one person and brain. Somebody else's task is answered exactly like one that does not exist.
 //! What is kept is bounded: open tasks for each person and in all, requests for each task, tasks that are over. No key is
@@ -10,6 +10,8 @@
 //!
 //! [`Store`] says what a store does and knows no database; [`Sqlite`] is the one there is.
 
+mod approval;
+mod approvals;
 mod file;
 mod requests;
 mod sqlite;
@@ -21,6 +23,7 @@ use std::pin::Pin;
 use wire::ids::{ActionName, BrainName, Digest, PersonName, Reason, RequestId, TargetName, TaskId};
 use wire::{Code, Mode, Risk, Status};
 
+pub use approval::{Approval, Approvals, DENIED_S, Frozen, OPEN_APPROVALS, PAST_APPROVALS, Signed, Step};
 pub use file::{Unusable, check};
 pub use sqlite::Sqlite;
 
@@ -122,6 +125,9 @@ pub enum Error {
     /// One of its bounds is reached.
     #[error("keep more")]
     Full,
+    /// It is not to be had any more: somebody else came first, or its time was up.
+    #[error("take what somebody else has taken")]
+    Taken,
     /// It cannot be read or written now. Nothing of what was asked was done.
     #[error("use the store: {0}")]
     Unavailable(String),
@@ -133,6 +139,7 @@ impl Error {
     pub fn code(&self) -> Code {
         match self {
             Self::Full => Code::Capacity,
+            Self::Taken => Code::InProgress,
             Self::Unavailable(_) => Code::StoreUnavailable,
         }
     }
@@ -172,6 +179,8 @@ pub trait Store: Send + Sync {
     /// Every request that is not settled, oldest first. One without an end is under way in this process, but for those that
     /// a start finds; one that is `unknown` can be asked for by its id.
     fn unsettled(&self) -> Answer<'_, Vec<Unsettled>>;
+    /// What people are asked to approve.
+    fn approving(&self) -> &dyn Approvals;
 }
 
 #[cfg(test)]

@@ -3,28 +3,30 @@
 //! Every check that a target makes of a request and that can be made here is made here, with the CA's own books, inventory
 //! and catalogue, before anything is recorded: what is signed is a digest of bytes that were understood.
 
+use std::sync::MutexGuard;
+
 use catalogue::{ArgFault, Entry, Target, Terms};
 use wire::ids::Fingerprint;
 use wire::{Payload, Risk, limits};
 
 use super::{Authority, Books, Peer, Wish, find_target, scene};
-use crate::call::{ActionCredential, AuthorizeAction, Refused, Sketch};
+use crate::call::{ActionCredential, AuthorizeAction, Authorized, Refused, Sketch, Wanting};
 use crate::error::Error;
 use crate::issued::Facts;
 use crate::policy::{Ask, Verdict};
-use crate::record::{Covers, Pinned};
+use crate::record::{Covers, Judged, Pinned};
 
 impl Authority {
-    /// Certifies the key of an open task for one request.
+    /// Certifies the key of an open task for one request, unless people have to approve it who have not.
     ///
     /// # Errors
     /// [`Refused`], recorded.
-    pub fn authorize_action(&self, peer: &Peer, call: &AuthorizeAction) -> Result<ActionCredential, Refused> {
+    pub fn authorize_action(&self, peer: &Peer, call: &AuthorizeAction) -> Result<Authorized, Refused> {
         self.try_authorize(peer, call)
             .map_err(|error| self.refuse(peer, Sketch::from(&call.asked), error))
     }
 
-    fn try_authorize(&self, peer: &Peer, call: &AuthorizeAction) -> Result<ActionCredential, Error> {
+    fn try_authorize(&self, peer: &Peer, call: &AuthorizeAction) -> Result<Authorized, Error> {
         let mut books = self.books();
         let now = (self.clock)();
         let payload = call.asked.payload();
@@ -37,7 +39,7 @@ impl Authority {
         self.admit(peer, &mut books, &facts.requester.person, now)?;
         let target = find_target(peer, &mut books, &payload.target)?;
         check_key(payload, &target)?;
-        check_time(payload, now)?;
+        check_end(payload, now)?;
         let entry = self
             .catalogue
             .find(&payload.action)
@@ -46,6 +48,12 @@ impl Authority {
         let risk = terms.risk;
         let (policies, wanted) = judge_request(&books, peer, &target, payload, &facts, risk, now)?;
 
+        let approvals = terms.approvals.max(wanted);
+        check_ahead(
+            payload,
+            limits::ahead_s(approvals, entry.manifest().approval_window_s()),
+            now,
+        )?;
         let pinned = Pinned {
             request_id: payload.request_id.clone(),
             request_sha256: call.asked.sha256().clone(),
@@ -53,10 +61,20 @@ impl Authority {
             mode: payload.mode,
             risk,
             manifest: entry.digest().clone(),
-            approvals: terms.approvals.max(wanted),
+            approvals,
             relay: payload.witness.relay.clone(),
         };
-        let approvals = pinned.approvals;
+        if approvals > call.held {
+            let judged = Judged {
+                task_id: payload.task_id.clone(),
+                target: payload.target.clone(),
+                facts,
+                pinned,
+                policies,
+                held: call.held,
+            };
+            return self.want(books, judged).map(Authorized::Wanting);
+        }
         let wish = Wish {
             task_id: &payload.task_id,
             facts,
@@ -70,13 +88,27 @@ impl Authority {
                 .min(payload.expires.saturating_add(limits::SKEW_S)),
         };
         let (certificate, issue) = self.certify(books, peer, wish)?;
-        Ok(ActionCredential {
+        Ok(Authorized::Certified(ActionCredential {
             certificate,
             valid_after: issue.valid_after,
             valid_before: issue.valid_before,
             policy: issue.policy,
             approvals,
             policies: issue.policies,
+        }))
+    }
+
+    /// Allowed, and not signed: the record says so, and the relay learns how many people to ask.
+    fn want(&self, books: MutexGuard<'_, Books>, judged: Judged) -> Result<Wanting, Error> {
+        let policy = books.policy.digest().clone();
+        let written = self.records.judged(judged)?;
+        drop(books);
+        let recorded = written.settle()?;
+        let Judged { pinned, policies, .. } = recorded.subject();
+        Ok(Wanting {
+            approvals: pinned.approvals,
+            policy,
+            policies: policies.clone(),
         })
     }
 }
@@ -128,11 +160,16 @@ fn check_key(payload: &Payload, target: &Target) -> Result<(), Error> {
 }
 
 /// As a target judges it, with the same tolerance.
-fn check_time(payload: &Payload, now: u64) -> Result<(), Error> {
+fn check_end(payload: &Payload, now: u64) -> Result<(), Error> {
     if now >= payload.expires.saturating_add(limits::SKEW_S) {
         return Err(Error::RequestExpired(now - payload.expires));
     }
-    if payload.expires > now.saturating_add(limits::REQUEST_MAX_S + limits::SKEW_S) {
+    Ok(())
+}
+
+/// As a target judges it: nobody but people is waited for, and they are for as long as the manifest says.
+fn check_ahead(payload: &Payload, ahead_s: u64, now: u64) -> Result<(), Error> {
+    if payload.expires > now.saturating_add(ahead_s + limits::SKEW_S) {
         return Err(Error::ExpiresTooFar(payload.expires - now));
     }
     Ok(())

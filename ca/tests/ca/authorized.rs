@@ -159,7 +159,7 @@ fn grant_of_late(credential: &v1::ActionCertificate) -> Grant {
 async fn the_grant_demands_the_approvals_of_the_manifest() {
     let stand = Stand::new().await;
     let mut payload = stand.payload("drop_table", json!({"table": "carts"}));
-    let credential = stand.ask(&payload).await.unwrap();
+    let credential = stand.ask_holding(2, &payload).await.unwrap();
     assert_eq!((credential.approvals, grant_of(&credential).approvals), (2, Some(2)));
     let risk = |stand: &Stand| stand.running.records().last().unwrap().draft.risk;
     assert_eq!(risk(&stand), Some(Risk::Destroy));

@@ -56,6 +56,7 @@ async fn given_no_log_space_then_nothing_is_signed_and_it_recovers_without_a_res
     let request = v1::AuthorizeActionRequest {
         payload: bytes(&tail),
         public_key: call.public_key.clone(),
+        approvals_held: 0,
     };
     // The write fails whole, then within a record, at several places; then not a byte more fits anywhere.
     for room in [0, 1, 100, 700] {

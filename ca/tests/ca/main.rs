@@ -21,3 +21,4 @@ mod room;
 mod stand;
 mod tasks;
 mod unauthorized;
+mod wanting;

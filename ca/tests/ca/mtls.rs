@@ -554,6 +554,7 @@ async fn a_call_over_tls_costs_little_more_than_one_at_the_socket() {
         wishes.push(v1::AuthorizeActionRequest {
             payload: bytes(&payload(call, "count", &manifest, args)),
             public_key: call.public_key.clone(),
+            approvals_held: 0,
         });
     }
     // One call at each end in turn: whatever else the machine does happens to both.

@@ -54,7 +54,7 @@ async fn the_grant_demands_the_most_approvals_of_deciding_permits_and_manifest()
         } else {
             json!({"table": "carts"})
         };
-        let credential = stand.ask(&stand.payload(action, args)).await.unwrap();
+        let credential = stand.ask_holding(3, &stand.payload(action, args)).await.unwrap();
         let found = (credential.approvals, demanded(&credential.certificate));
         assert_eq!(found, (u32::from(approvals), Some(approvals)), "{policies:?}");
         stand.stop().await;
@@ -73,7 +73,7 @@ async fn a_read_that_wants_approvals_is_in_no_task() {
         "read_file",
         json!({"path": "/var/log/syslog", "offset": 0, "limit": 100}),
     );
-    let credential = stand.ask(&payload).await.unwrap();
+    let credential = stand.ask_holding(2, &payload).await.unwrap();
     assert_eq!(demanded(&credential.certificate), Some(2));
     assert_eq!(credential.policies, ["all", "asked"]);
     stand.stop().await;

@@ -120,7 +120,17 @@ impl Stand {
         v1::AuthorizeActionRequest {
             payload: bytes.into(),
             public_key: self.call.public_key.clone(),
+            approvals_held: 0,
         }
+    }
+
+    /// The same by a relay that says how many approvals it holds.
+    pub(crate) async fn ask_holding(&self, held: u32, payload: &Payload) -> Result<v1::ActionCertificate, Status> {
+        let call = v1::AuthorizeActionRequest {
+            approvals_held: held,
+            ..self.asking(bytes(payload))
+        };
+        self.running.authorize(&call).await
     }
 
     pub(crate) async fn ask(&self, payload: &Payload) -> Result<v1::ActionCertificate, Status> {

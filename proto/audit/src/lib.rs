@@ -25,7 +25,8 @@ pub use clock::{Machine, Moment, Outside, rfc3339};
 pub use error::Error;
 pub use log::{Log, Pending, Setup, Who};
 pub use record::{
-    Approval, Cert, Decision, Draft, Envelope, Event, MAX_LINE, Output, Record, Tier, Torn, VERSION, Witness,
+    Approval, ApprovalState, Approving, Cert, Decision, Draft, Envelope, Event, MAX_LINE, Output, Record, Tier, Torn,
+    VERSION, Witness,
 };
 pub use replay::{Call, Replay, Step, replay};
 pub use rights::{Own, Rights};

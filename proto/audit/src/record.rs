@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use wire::ids::{
-    ActionName, Digest, Fingerprint, Head, LogId, PersonName, Reason, RelayName, RequestId, Serial, TargetName, TaskId,
+    ActionName, ApprovalId, Digest, Fingerprint, Head, LogId, PersonName, Reason, RelayName, RequestId, Serial,
+    TargetName, TaskId,
 };
 use wire::{Code, Mode, Requester, Resources, Risk, Status};
 
@@ -108,6 +109,10 @@ pub enum Event {
     Renew,
     /// The CA decided to sign a certificate for one request. Older than the certificate, and so than the effect.
     Authorize,
+    /// The CA allowed a request that people have not approved yet. Nothing is signed.
+    Judge,
+    /// The relay asks people to approve a request; one of them signed, or denied; nobody did in time.
+    Approval,
     /// The relay hands a request to a target.
     Request,
     /// The relay got the answer to a request, or knows that it got none.
@@ -142,6 +147,54 @@ pub struct Approval {
     pub fingerprint: Fingerprint,
     /// Of which type, as OpenSSH names it.
     pub kind: String,
+}
+
+/// How far the approval of a request has come. Who signed, the target finds out: here are their keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Approving {
+    /// Which approval. The CA knows none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<ApprovalId>,
+    /// How far it has come.
+    pub state: ApprovalState,
+    /// How many people must sign.
+    pub needed: u8,
+    /// How many signatures there are, each of another key.
+    pub held: u8,
+    /// The key of the newest, in the record that says that it came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<Fingerprint>,
+}
+
+/// What became of an approval.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ApprovalState {
+    /// Too few have signed.
+    Waiting,
+    /// As many as are needed have.
+    Approved,
+    /// Somebody said no.
+    Denied,
+    /// Its time was up.
+    Expired,
+}
+
+impl ApprovalState {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Waiting, Self::Approved, Self::Denied, Self::Expired];
+
+    /// The word of the record.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Approved => "approved",
+            Self::Denied => "denied",
+            Self::Expired => "expired",
+        }
+    }
 }
 
 /// A certificate.
@@ -254,6 +307,8 @@ draft! {
     policy: Vec<String>,
     /// Who approved.
     approvals: Vec<Approval>,
+    /// How far it is from being approved. Only in `approval` and `judge`.
+    approval: Approving,
     /// The certificate that it stood under, or that was signed.
     cert: Cert,
     /// Exit code of the program, where it exited.
@@ -300,6 +355,8 @@ impl Event {
             Self::Issue => "issue",
             Self::Renew => "renew",
             Self::Authorize => "authorize",
+            Self::Judge => "judge",
+            Self::Approval => "approval",
             Self::Request => "request",
             Self::Outcome => "outcome",
             Self::Intent => "intent",

@@ -145,6 +145,17 @@ fn told(draft: &Draft) -> String {
         Decision::Allow => "allow".to_owned(),
         Decision::Deny => "deny".to_owned(),
     }));
+    words.extend(draft.approval.as_ref().map(|approval| {
+        let (state, held, needed) = (approval.state.as_str(), approval.held, approval.needed);
+        format!("{state}, {held} of {needed}")
+    }));
+    words.extend(
+        draft
+            .approval
+            .as_ref()
+            .and_then(|approval| approval.fingerprint.as_ref())
+            .map(|key| format!("by {key}")),
+    );
     words.extend(draft.status.map(|status| status.as_str().to_owned()));
     words.extend(draft.code.map(|code| code.as_str().to_owned()));
     words.extend(draft.exit_code.map(|code| format!("exit {code}")));

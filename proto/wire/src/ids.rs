@@ -71,6 +71,10 @@ text! {
     RequestId, "a lower-case UUID with hyphens", is_uuid
 }
 text! {
+    /// The id of an Approval that people are asked for. It may cover the requests of several targets.
+    ApprovalId, "a lower-case UUID with hyphens", is_uuid
+}
+text! {
     /// The name of a Target, which is also the principal of its certificates.
     TargetName, "1 to 63 of a-z 0-9 . _ -, beginning with a letter or digit",
     |text| is_word(text, 63, |c| c.is_ascii_lowercase() || c.is_ascii_digit(), b"._-")

@@ -41,5 +41,15 @@ pub const REQUEST_MAX_S: u64 = 60;
 /// Furthest that `expires` may lie ahead where approvals are needed and the manifest sets no `approval_window_s`, in seconds:
 /// there where policy alone wants them. People sign within it.
 pub const APPROVAL_WINDOW_DEFAULT_S: u64 = 10 * 60;
+/// How far ahead `expires` of a request may lie, in seconds. People are waited for where approvals are needed: as long as the
+/// manifest's `approval_window_s` says, or [`APPROVAL_WINDOW_DEFAULT_S`]. Nobody else is.
+#[must_use]
+pub const fn ahead_s(approvals: u8, window_s: Option<u64>) -> u64 {
+    match (approvals, window_s) {
+        (0, _) => REQUEST_MAX_S,
+        (_, Some(window_s)) => window_s,
+        (_, None) => APPROVAL_WINDOW_DEFAULT_S,
+    }
+}
 /// Most action names in a grant.
 pub const GRANT_ACTIONS: usize = 128;

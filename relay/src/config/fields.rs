@@ -97,6 +97,11 @@ impl Fields {
         None
     }
 
+    /// A path that may be left out.
+    pub(crate) fn optional_path(&mut self, key: &str) -> Option<PathBuf> {
+        self.table.contains_key(key).then(|| self.path(key)).flatten()
+    }
+
     pub(crate) fn uid(&mut self, key: &str) -> Option<u32> {
         let uid = match self.table.remove(key) {
             Some(Value::Integer(number)) => u32::try_from(number).ok(),

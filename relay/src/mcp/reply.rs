@@ -3,13 +3,16 @@
 //! Every result has a structured content and the same content as a text of JSON. What a target wrote stands in
 //! `untrusted` and nowhere else, made visible; as a JSON string it cannot end its own quotes.
 
+use audit::ApprovalState;
 use rmcp::model::{CallToolResult, ContentBlock, JsonObject};
 use serde_json::{Value, json};
 use wire::{Encoding, Mode, Risk, Status};
 
 use super::render::visible;
 use super::tools::object;
-use crate::call::{Barrier, Done, Found, FoundAction, Listed, Names, Opened, Reach, Reply, ServerView, TaskView};
+use crate::call::{
+    ApprovalView, Barrier, Done, Found, FoundAction, Listed, Names, Opened, Reach, Reply, ServerView, TaskView,
+};
 use crate::error::{About, Refusal, RefusedBy, look};
 use crate::store::{Phase, Request};
 
@@ -52,6 +55,7 @@ pub(super) fn refused(refusal: &Refusal) -> CallToolResult {
         refusal.about.request.as_ref().map(|id| id.as_str().into()),
     );
     put(&mut content, "policy", deciding(refusal));
+    put(&mut content, "approval", refusal.approval.as_deref().map(approval));
     put(&mut content, "record", refusal.record.map(Value::from));
     put(
         &mut content,
@@ -174,6 +178,26 @@ fn status(task: &TaskView) -> Value {
         "ends": task.ends,
         "targets": targets.collect::<Vec<_>>(),
         "requests": task.requests.iter().map(|one| request(one, task)).collect::<Vec<_>>(),
+        "approvals": task.approvals.iter().map(approval).collect::<Vec<_>>(),
+    })
+}
+
+/// What people are asked to approve.
+fn approval(view: &ApprovalView) -> Value {
+    let state = match view.state {
+        ApprovalState::Approved if !view.open => "done",
+        state => state.as_str(),
+    };
+    json!({
+        "approval_id": view.id.as_str(),
+        "state": state,
+        "action": view.action.as_str(),
+        "mode": view.mode.as_str(),
+        "targets": view.targets.iter().map(|target| target.as_str()).collect::<Vec<_>>(),
+        "needed": view.needed,
+        "held": view.held,
+        "asked": view.asked,
+        "ends": view.ends,
     })
 }
 
@@ -320,8 +344,18 @@ pub(super) fn schema(tool: &str) -> JsonObject {
             json!({
                 "task_id": text, "reason": text, "open": { "type": "boolean" }, "opened": number, "ends": number,
                 "targets": list(json!({ "type": "object" })), "requests": list(json!({ "type": "object" })),
+                "approvals": list(approval_schema()),
             }),
-            vec!["task_id", "reason", "open", "opened", "ends", "targets", "requests"],
+            vec![
+                "task_id",
+                "reason",
+                "open",
+                "opened",
+                "ends",
+                "targets",
+                "requests",
+                "approvals",
+            ],
         ),
         "close_task" => (
             json!({ "task_id": text, "closed": { "type": "boolean" }, "sessions_closed": number, "record": number }),
@@ -379,6 +413,7 @@ pub(super) fn schema(tool: &str) -> JsonObject {
         "next": { "type": "string", "description": "What to do now." },
         "refused_by": { "enum": ["relay", "ca", "target", "sshd"] },
         "policy": { "type": "array", "items": text, "description": "The ids of the rules or policies that decided." },
+        "approval": approval_schema(),
         "task_id": text, "request_id": text, "record": number, "untrusted": untrusted,
     });
     if let (Some(properties), Value::Object(refusal)) = (properties.as_object_mut(), refusal) {
@@ -392,6 +427,23 @@ pub(super) fn schema(tool: &str) -> JsonObject {
         "additionalProperties": false,
         "anyOf": [{ "required": required }, { "required": ["code", "message", "retryable", "next", "refused_by"] }],
     }))
+}
+
+/// What people are asked to approve, and how far that is.
+fn approval_schema() -> Value {
+    let text = json!({ "type": "string" });
+    let number = json!({ "type": "integer" });
+    json!({
+        "type": "object",
+        "description": "What people are asked to approve: how many must sign, how many keys have, and until when.",
+        "properties": {
+            "approval_id": text, "state": { "enum": ["waiting", "approved", "denied", "expired", "done"] }, "action": text,
+            "mode": { "enum": ["run", "dry_run"] }, "targets": { "type": "array", "items": text }, "needed": number,
+            "held": number, "asked": number, "ends": number,
+        },
+        "required": ["approval_id", "state", "action", "mode", "targets", "needed", "held", "asked", "ends"],
+        "additionalProperties": false,
+    })
 }
 
 /// An action as find_actions shows it.
@@ -557,6 +609,20 @@ mod tests {
             record: 3,
         };
         check("open_task", answered(&Reply::Opened(view)));
+        let asked = ApprovalView {
+            id: "0192e4a0-7f00-7000-8000-00000000000c".parse().unwrap(),
+            state: ApprovalState::Approved,
+            open: false,
+            action: "restart_service".parse().unwrap(),
+            mode: Mode::Run,
+            targets: vec!["web-1".parse().unwrap()],
+            needed: 2,
+            held: 2,
+            asked: 1,
+            ends: 2,
+        };
+        let required = Refusal::new(Code::ApprovalRequired, &About::default()).asking(asked.clone());
+        check("run_action", refused(&required));
         let view = TaskView {
             task: task.clone(),
             reason: "why".parse().unwrap(),
@@ -574,6 +640,7 @@ mod tests {
                 phase: crate::store::Phase::Settled,
                 end: Some((Status::Refused, Some(Code::PathRefused))),
             }],
+            approvals: vec![asked.clone()],
         };
         check("task_status", answered(&Reply::Status(view)));
         let view = ServerView {

@@ -9,6 +9,7 @@ use wire::ids::{ActionName, Digest, Fingerprint, Head, RequestId, TargetName, Ta
 use wire::seal::Sealed;
 use wire::{Code, Payload, PayloadWitness, Requester, Risk, Status, Stream};
 
+use super::asking::Granted;
 use super::panics::caught;
 use super::verdict::{self, Unanswered, Verified};
 use super::{Asked, Relay, refusals};
@@ -39,6 +40,8 @@ pub(super) struct Built {
     pub(super) payload: String,
     pub(super) expires: u64,
     begun: u64,
+    /// That people approved exactly these bytes, where they did.
+    granted: Option<Granted>,
 }
 
 /// A request whose record is on its way into the log.
@@ -125,6 +128,29 @@ impl Subject {
 }
 
 impl Built {
+    /// Bytes that people have approved: made when they were asked.
+    pub(super) fn approved(
+        asked: Asked,
+        subject: Subject,
+        payload: String,
+        expires: u64,
+        begun: u64,
+        granted: Granted,
+    ) -> Self {
+        Self {
+            asked,
+            subject,
+            payload,
+            expires,
+            begun,
+            granted: Some(granted),
+        }
+    }
+
+    pub(super) fn granted(&self) -> Option<&Granted> {
+        self.granted.as_ref()
+    }
+
     /// The request as the store remembers it when nobody knows its end.
     fn left(&self, task: &Task) -> Unsettled {
         Unsettled {
@@ -181,7 +207,7 @@ impl Relay {
             action: asked.act.action.clone(),
             // Our own copy's, not what the target's hello says: the target has to see when the two differ.
             manifest: asked.manifest.clone(),
-            args: std::mem::take(&mut asked.args),
+            args: asked.args.clone(),
             mode: asked.act.mode,
             expires,
             witness: PayloadWitness { relay },
@@ -207,6 +233,7 @@ impl Relay {
             payload,
             expires,
             begun,
+            granted: None,
         })
     }
 
@@ -225,10 +252,20 @@ impl Relay {
             Risk::Read => Phase::Sent,
             Risk::Change | Risk::Destroy => Phase::Recorded,
         };
-        self.store
-            .begin(&task.id, built.remembered(phase, None), &built.payload, built.begun)
-            .await
-            .map_err(|error| Refusal::store(&error, &built.asked.about))?;
+        let request = built.remembered(phase, None);
+        let begun = match &built.granted {
+            None => self.store.begin(&task.id, request, &built.payload, built.begun).await,
+            Some(granted) => {
+                // Nobody signs, denies or lets it expire meanwhile.
+                let _turn = self.approving.lock().await;
+                let (id, payload) = (&granted.approval, &built.payload);
+                self.store
+                    .approving()
+                    .carry_out(id, &task.id, request, payload, built.begun)
+                    .await
+            }
+        };
+        begun.map_err(|error| Refusal::store(&error, &built.asked.about))?;
         let record = self.records.begin(draft);
         Ok(Begun { built, record })
     }

@@ -14,9 +14,9 @@ use super::panics::caught;
 use super::request::{Begun, Built, Recorded, Subject};
 use super::seat::{Hello, Reached};
 use super::verdict::{self, Missed, Unanswered, Verified};
-use super::{MARGIN, Relay, approvals_of};
+use super::{MARGIN, Relay};
 use crate::error::Refusal;
-use crate::issuer::Issued;
+use crate::issuer::{Issued, Word};
 use crate::records::Written;
 use crate::seats::Seat;
 use crate::session::{self, Session};
@@ -28,6 +28,17 @@ const PURSUIT: Duration = Duration::from_secs(10);
 #[must_use]
 pub(super) struct Permitted {
     lines: Vec<RelayLine>,
+    /// When its own certificate ends, Unix time: without it the bytes begin nowhere.
+    ends: u64,
+}
+
+/// What the CA says to a request that it does not refuse.
+#[must_use]
+pub(super) enum Consent {
+    /// It may be sent.
+    Given(Permitted),
+    /// It may be once so many people have approved it.
+    Wants(u8),
 }
 
 impl Relay {
@@ -38,19 +49,24 @@ impl Relay {
         seat: &Seat,
         issued: &Issued,
         begun: Begun,
-    ) -> Result<(Recorded, Result<Permitted, Unanswered>), Refusal> {
+    ) -> Result<(Recorded, Result<Consent, Unanswered>), Refusal> {
         let judge = async |built: &Built, written| {
             let judged = caught(self.judged(seat, issued, built, written)).await;
             judged.unwrap_or_else(|| Err(Unanswered::unsent(Refusal::new(Code::Internal, &built.asked.about))))
         };
         let (recorded, judged) = self.record(begun, &seat.key, judge).await?;
-        let permitted = judged.map(|(certificate, sealed)| Permitted {
-            lines: certificate
-                .into_iter()
-                .chain([RelayLine::Request(sealed, None)])
-                .collect(),
+        let consent = judged.map(|(word, sealed)| {
+            let (certificate, ends) = match word {
+                Some(Word::Wants(approvals)) => return Consent::Wants(approvals),
+                Some(Word::Permit(permit)) => (Some(RelayLine::Certificate(permit.certificate)), permit.valid_before),
+                None => (None, u64::MAX),
+            };
+            let signatures = recorded.built.granted().map(|granted| granted.signatures.clone());
+            let request = RelayLine::Request(sealed, signatures);
+            let lines = certificate.into_iter().chain([request]).collect();
+            Consent::Given(Permitted { lines, ends })
         });
-        Ok((recorded, permitted))
+        Ok((recorded, consent))
     }
 
     async fn judged(
@@ -59,29 +75,22 @@ impl Relay {
         issued: &Issued,
         built: &Built,
         written: Written,
-    ) -> Result<Option<RelayLine>, Unanswered> {
+    ) -> Result<Option<Word>, Unanswered> {
         let about = &built.asked.about;
-        if built.asked.risk == Risk::Read && issued.actions.contains(&built.subject.action) {
+        if built.asked.is_covered_by(issued) {
             return Ok(None);
         }
         if !written.stands().await {
             // The CA learns of nothing that is not in our log. Why it is not, whoever waits for the record is told.
             return Err(Unanswered::unsent(Refusal::new(Code::Internal, about)));
         }
-        let permit = self
+        let held = built.granted().map_or(0, |granted| granted.held);
+        let word = self
             .issuer
-            .authorize_action(&seat.task, &seat.target, seat.key.public(), &built.payload)
+            .authorize_action(&seat.task, &seat.target, seat.key.public(), &built.payload, held)
             .await
             .map_err(|error| Unanswered::unsent(Refusal::issuer(error, about)))?;
-        if permit.approvals > 0 {
-            let detail = approvals_of(permit.approvals);
-            return Err(Unanswered::unsent(Refusal::because(
-                Code::ApprovalMissing,
-                detail,
-                about,
-            )));
-        }
-        Ok(Some(RelayLine::Certificate(permit.certificate)))
+        Ok(Some(word))
     }
 
     /// A session for a request, waited for no longer than its bytes are good.
@@ -133,7 +142,7 @@ impl Relay {
     ) -> Result<Verified, Unanswered> {
         let built = &recorded.built;
         let about = &built.asked.about;
-        let Permitted { lines } = permitted;
+        let Permitted { lines, ends } = permitted;
         let patience = built.asked.timeout + MARGIN;
         let reads = built.asked.risk == Risk::Read;
         let (mut session, mut issued) = self.lease(seat, Some(reached), recorded, until).await?;
@@ -161,7 +170,7 @@ impl Relay {
             Missed::Session(error) => {
                 let asking = Asking {
                     subject: &built.subject,
-                    expires: built.expires,
+                    expires: built.expires.min(ends),
                     expired: false,
                     target_key,
                 };

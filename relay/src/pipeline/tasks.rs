@@ -13,6 +13,7 @@ use wire::limits::TASK_MAX_S;
 use wire::{Code, Proof, Requester};
 
 use super::Relay;
+use super::asking::view;
 use crate::call::{Opened, Reply, TaskView};
 use crate::error::{About, Refusal};
 use crate::seats::{Seat, new_key};
@@ -59,7 +60,7 @@ impl Relay {
                 let detail = "too many tasks are open; close_task ends one, and task ids are in list_targets";
                 Refusal::because(Code::Capacity, detail, &about)
             }
-            store::Error::Unavailable(_) => Refusal::store(&error, &about),
+            store::Error::Taken | store::Error::Unavailable(_) => Refusal::store(&error, &about),
         })?;
         let mut opened = Opened {
             task: id.clone(),
@@ -169,6 +170,8 @@ impl Relay {
             .ok_or_else(|| Refusal::new(Code::UnknownTask, &About::default()))?;
         let requests = self.store.requests(id).await;
         let requests = requests.map_err(|error| Refusal::store(&error, &About::default()))?;
+        let approvals = self.store.approving().of_task(id).await;
+        let approvals = approvals.map_err(|error| Refusal::store(&error, &About::default()))?;
         let mut targets = Vec::new();
         for target in &task.targets {
             let ends = self.seats.find(id, target).map(|seat| seat.issued().valid_before);
@@ -181,6 +184,7 @@ impl Relay {
             ends: task.ends,
             targets,
             requests,
+            approvals: approvals.iter().map(view).collect(),
             task: task.id,
         })
     }
@@ -249,6 +253,7 @@ impl Relay {
                 let _ = ended.await;
             }
         }
+        self.lapse_due().await;
     }
 
     /// Ends every session and forgets every key.

@@ -15,7 +15,11 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 /// "WRIT", as the first migration writes it.
 const APPLICATION: usize = 0x5752_4954;
 /// The migrations, oldest first: the n-th leads to `user_version` n. One that was released is never changed.
-const MIGRATIONS: [&str; 2] = [include_str!("schema/0001.sql"), include_str!("schema/0002.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("schema/0001.sql"),
+    include_str!("schema/0002.sql"),
+    include_str!("schema/0003.sql"),
+];
 /// How long a start waits for a relay that is about to end.
 const HELD: Duration = Duration::from_secs(2);
 /// Pages of the write-ahead log before it is written back, which costs the one call that meets it some milliseconds.

@@ -5,7 +5,7 @@ use wire::ids::{RequestId, TaskId};
 use wire::{Code, Mode, Risk, Status};
 
 use super::sqlite::parsed;
-use super::{ASKABLE_S, Error, Phase, REQUESTS, Request, Unsettled, tasks};
+use super::{ASKABLE_S, Error, Phase, REQUESTS, Request, Unsettled, approvals, tasks};
 
 /// A row of this is read by [`raw`].
 const COLUMNS: &str = "r.id, r.target, r.action, r.risk, r.sha256, r.phase, r.mode, r.status, r.code";
@@ -103,7 +103,9 @@ pub(super) fn settle(change: &Connection, end: &End) -> Result<(), Error> {
             end.code.map(Code::as_str),
             stays,
         ])?;
-    Ok(())
+    // Refused, or never sent: people need not approve the same bytes once more.
+    let again = end.status == Status::Refused || end.code == Some(Code::NotSent);
+    approvals::settle(change, &end.request, again)
 }
 
 /// Settles what is unknown and will be.

@@ -19,7 +19,7 @@ use wire::ids::{RequestId, TargetName, TaskId};
 use wire::{Code, Risk, Status};
 
 use super::requests::End;
-use super::{Answer, Error, Owner, Request, Store, Task, Unsettled, Unusable, file, requests, tasks};
+use super::{Answer, Approvals, Error, Owner, Request, Store, Task, Unsettled, Unusable, file, requests, tasks};
 
 /// Questions that may wait for the thread; who comes later waits for a place.
 const QUEUE: usize = 256;
@@ -35,14 +35,14 @@ type Job = Box<dyn FnOnce(&mut Kept) + Send>;
 
 /// Whether a commit has to outlive a power cut.
 #[derive(Clone, Copy)]
-enum Survives {
+pub(super) enum Survives {
     Kill,
     PowerCut,
 }
 
 /// What the thread has.
 pub(super) struct Kept {
-    connection: Connection,
+    pub(super) connection: Connection,
     /// Ends that could not be written when they came.
     owed: VecDeque<End>,
 }
@@ -78,7 +78,7 @@ impl Sqlite {
     }
 
     /// Has the thread do something, after what is owed.
-    fn ask<T: Send + 'static>(
+    pub(super) fn work<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Kept) -> Result<T, Error> + Send + 'static,
     ) -> Answer<'_, T> {
@@ -117,15 +117,18 @@ impl Drop for Sqlite {
 impl Kept {
     /// Writes the ends that could not be written before. While they cannot, nothing that is read here would be true.
     fn pay(&mut self) -> Result<(), Error> {
-        while let Some(end) = self.owed.front() {
-            requests::settle(&self.connection, end)?;
-            self.owed.pop_front();
+        while let Some(end) = self.owed.pop_front() {
+            // Whole: a request that is settled and still being carried out would be so for ever.
+            if let Err(error) = self.committed(|change| requests::settle(change, &end)) {
+                self.owed.push_front(end);
+                return Err(error);
+            }
         }
         Ok(())
     }
 
     /// Changes something whole or not at all.
-    fn change<T>(
+    pub(super) fn change<T>(
         &mut self,
         survives: Survives,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, Error>,
@@ -169,36 +172,36 @@ impl Kept {
 
 impl Store for Sqlite {
     fn open(&self, task: Task, now: u64) -> Answer<'_, ()> {
-        self.ask(move |kept| kept.change(Survives::Kill, |change| tasks::open(change, &task, now)))
+        self.work(move |kept| kept.change(Survives::Kill, |change| tasks::open(change, &task, now)))
     }
 
     fn reach(&self, id: &TaskId, target: &TargetName, ends: u64) -> Answer<'_, bool> {
         let (id, target) = (id.clone(), target.clone());
-        self.ask(move |kept| kept.change(Survives::Kill, |change| tasks::reach(change, &id, &target, ends)))
+        self.work(move |kept| kept.change(Survives::Kill, |change| tasks::reach(change, &id, &target, ends)))
     }
 
     fn task(&self, owner: &Owner, id: &TaskId) -> Answer<'_, Option<Task>> {
         let (owner, id) = (owner.clone(), id.clone());
-        self.ask(move |kept| tasks::find(&kept.connection, &owner, &id))
+        self.work(move |kept| tasks::find(&kept.connection, &owner, &id))
     }
 
     fn open_on(&self, owner: &Owner, target: &TargetName, now: u64) -> Answer<'_, Option<Task>> {
         let (owner, target) = (owner.clone(), target.clone());
-        self.ask(move |kept| tasks::open_on(&kept.connection, &owner, &target, now))
+        self.work(move |kept| tasks::open_on(&kept.connection, &owner, &target, now))
     }
 
     fn places(&self, owner: &Owner, now: u64) -> Answer<'_, BTreeMap<TargetName, TaskId>> {
         let owner = owner.clone();
-        self.ask(move |kept| tasks::places(&kept.connection, &owner, now))
+        self.work(move |kept| tasks::places(&kept.connection, &owner, now))
     }
 
     fn close(&self, owner: &Owner, id: &TaskId, now: u64) -> Answer<'_, Option<Task>> {
         let (owner, id) = (owner.clone(), id.clone());
-        self.ask(move |kept| kept.change(Survives::PowerCut, |change| tasks::close(change, &owner, &id, now)))
+        self.work(move |kept| kept.change(Survives::PowerCut, |change| tasks::close(change, &owner, &id, now)))
     }
 
     fn expire(&self, now: u64) -> Answer<'_, Vec<Task>> {
-        self.ask(move |kept| {
+        self.work(move |kept| {
             kept.change(Survives::Kill, |change| {
                 requests::forget(change, now)?;
                 tasks::expire(change, now)
@@ -209,7 +212,7 @@ impl Store for Sqlite {
     fn begin(&self, task: &TaskId, request: Request, payload: &str, now: u64) -> Answer<'_, ()> {
         let task = task.clone();
         let payload = (request.risk != Risk::Read).then(|| payload.to_owned());
-        self.ask(move |kept| {
+        self.work(move |kept| {
             kept.change(Survives::Kill, |change| {
                 requests::begin(change, &task, &request, payload.as_deref(), now)
             })
@@ -218,7 +221,7 @@ impl Store for Sqlite {
 
     fn sent(&self, task: &TaskId, request: &RequestId) -> Answer<'_, ()> {
         let (task, request) = (task.clone(), request.clone());
-        self.ask(move |kept| kept.change(Survives::PowerCut, |change| requests::sent(change, &task, &request)))
+        self.work(move |kept| kept.change(Survives::PowerCut, |change| requests::sent(change, &task, &request)))
     }
 
     fn settle(&self, task: &TaskId, request: &RequestId, status: Status, code: Option<Code>) -> Answer<'_, ()> {
@@ -236,16 +239,20 @@ impl Store for Sqlite {
 
     fn give_up(&self, task: &TaskId, request: &RequestId) -> Answer<'_, ()> {
         let (task, request) = (task.clone(), request.clone());
-        self.ask(move |kept| requests::give_up(&kept.connection, &task, &request))
+        self.work(move |kept| requests::give_up(&kept.connection, &task, &request))
     }
 
     fn requests(&self, task: &TaskId) -> Answer<'_, Vec<Request>> {
         let task = task.clone();
-        self.ask(move |kept| requests::of_task(&kept.connection, &task))
+        self.work(move |kept| requests::of_task(&kept.connection, &task))
     }
 
     fn unsettled(&self) -> Answer<'_, Vec<Unsettled>> {
-        self.ask(|kept| requests::unsettled(&kept.connection))
+        self.work(|kept| requests::unsettled(&kept.connection))
+    }
+
+    fn approving(&self) -> &dyn Approvals {
+        self
     }
 }
 

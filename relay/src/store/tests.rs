@@ -1,6 +1,10 @@
 //! What every store does, whatever it is made of; and what this one does when it cannot write.
 
+use audit::ApprovalState;
+
 use super::*;
+
+mod approvals;
 
 fn store() -> Sqlite {
     Sqlite::over(file::nowhere()).unwrap()

@@ -380,6 +380,6 @@ fn a_store_that_is_not_ours_to_use_is_named_and_left_alone_and_a_second_relay_do
     store.pragma_update(None, "user_version", 9).unwrap();
     drop(store);
     for verb in ["serve", "check-config"] {
-        refused(verb, "a newer writ-relay made it (version 9, this one knows 2)");
+        refused(verb, "a newer writ-relay made it (version 9, this one knows 3)");
     }
 }

@@ -190,29 +190,6 @@ async fn the_policies_of_a_refusal_reach_the_client_and_the_record_and_nothing_e
     }
 }
 
-#[tokio::test]
-async fn what_needs_approvals_is_not_sent() {
-    let world = World::new(says()).await;
-    let mut client = world.client(ALICE).await;
-    let (said, _) = client.call("run_action", run("drain", json!({}))).await;
-    assert_eq!(said["code"], "approval_missing", "{said}");
-    assert_eq!(
-        world.events(),
-        ["refused"],
-        "the relay's own copy says so: nobody was asked"
-    );
-    // The CA's copy says so.
-    world.ca.approvals.store(2, Ordering::SeqCst);
-    let (said, _) = client.call("run_action", run("restart", json!({}))).await;
-    assert_eq!(
-        (&said["code"], &said["refused_by"]),
-        (&json!("approval_missing"), &json!("relay"))
-    );
-    assert!(said["message"].as_str().unwrap().contains("2 are needed"), "{said}");
-    assert!(world.seen.requests.lock().unwrap().is_empty());
-    assert!(world.relay.store.unsettled().await.unwrap().is_empty());
-}
-
 /// REQ-SESSION-19
 #[tokio::test]
 async fn a_change_whose_session_is_lost_is_asked_for_with_the_same_bytes_and_certificate() {

@@ -364,6 +364,9 @@ impl Store for Meddled {
     fn unsettled(&self) -> Answer<'_, Vec<Unsettled>> {
         self.store.unsettled()
     }
+    fn approving(&self) -> &dyn relay::store::Approvals {
+        self.store.approving()
+    }
 }
 
 async fn meddled(manner: Manner, at: &'static str, does: Does) -> World {

@@ -5,6 +5,8 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on ends here")]
 
+mod approvals;
+mod approvers;
 mod binary;
 mod ca;
 mod changes;

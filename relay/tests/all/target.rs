@@ -383,7 +383,7 @@ impl Facts {
                     _ => Some(String::new()),
                 }
             }
-            RelayLine::Request(sealed, None) => {
+            RelayLine::Request(sealed, _) => {
                 let payload = Payload::parse(sealed.payload.as_bytes()).unwrap();
                 let mut requests = self.seen.requests.lock().unwrap();
                 requests.push(payload.clone());

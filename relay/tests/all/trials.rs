@@ -93,8 +93,9 @@ async fn a_dry_run_that_changes_something_is_approved_like_its_action() {
     let world = World::new(Manner::Leaves).await;
     let mut client = world.client(ALICE).await;
     let (said, _) = client.call("run_action", trial("wipe_cache")).await;
-    assert_eq!(said["code"], "approval_missing", "{said}");
+    assert_eq!(said["code"], "approval_required", "{said}");
     let lines = world.seen.lines.lock().unwrap();
+    assert_eq!(said["approval"]["mode"], "dry_run");
     assert!(!lines.iter().any(|line| matches!(line, RelayLine::Request(..))));
 }
 

@@ -212,6 +212,7 @@ impl World {
             seats: Seats::default(),
             gate: Gate::default(),
             turns: Turns::default(),
+            approving: tokio::sync::Mutex::default(),
             now: relay::serve::now,
             name,
         });
@@ -251,6 +252,7 @@ impl World {
             seats: Seats::default(),
             gate: Gate::default(),
             turns: Turns::default(),
+            approving: tokio::sync::Mutex::default(),
             now: relay::serve::now,
             config,
             people,

@@ -1,6 +1,7 @@
 //! One binary for all of them, so that the stack which most tests share is started once.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod approved;
 mod cold;
 mod demo;
 mod far_ca;
