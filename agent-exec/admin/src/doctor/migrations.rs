@@ -16,7 +16,7 @@ const MIGRATIONS: Check = Check {
     name: "migrations",
     what: "every migration says its own name in its first line, follows the one before, and could be run",
     why: "it would be refused, or run in another order than it was written for",
-    mend: "correct the file; docs/migrations.md has the rules",
+    mend: "correct the file; docs/spec/migration.md has the rules",
 };
 
 pub(super) const CHECKS: &[&Check] = &[&MIGRATIONS];
@@ -134,7 +134,7 @@ pub(super) fn judge(migrations: &Migrations, report: &mut Report) {
         report.finding(
             &MIGRATIONS,
             format!("{path} {fault}"),
-            format!("correct {path}, see docs/migrations.md"),
+            format!("correct {path}, see docs/spec/migration.md"),
         );
     }
     report.settle(
