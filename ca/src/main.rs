@@ -161,7 +161,9 @@ fn serve(config: Config) -> Result<(), Failure> {
         tracing::warn!("{notice}");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        // A second one for what comes over the network: handshakes hold up nobody at the socket. Without a port it would mostly
+        // wake the first and be woken by it (docs/benchmarks.md, ca_issue); what waits for the disk has threads of its own.
+        .worker_threads(if config.tls_listen.is_some() { 2 } else { 1 })
         .max_blocking_threads(32)
         .enable_all()
         .build()
