@@ -94,7 +94,7 @@ pub struct Signed {
 pub trait Approvals: Send + Sync {
     /// How many approvals are asked for in a person's name, and open.
     fn count(&self, person: &PersonName) -> Answer<'_, usize>;
-    /// Keeps an approval that is asked for from now on, durably. [`Error::Full`] when its person has too many.
+    /// Keeps an approval that is asked for from now on, durably. `Error::Full` when its person has too many.
     fn ask(&self, approval: Approval) -> Answer<'_, ()>;
     /// The open approval for this very call, or else the newest that is over.
     fn newest(&self, same: &Digest) -> Answer<'_, Option<Approval>>;
@@ -106,16 +106,16 @@ pub trait Approvals: Send + Sync {
     fn all_open(&self) -> Answer<'_, Vec<Approval>>;
     /// Every approval that is open although its time is up or its task is over, but for what is being carried out.
     fn due(&self, now: u64) -> Answer<'_, Vec<Approval>>;
-    /// Keeps one more signature, durably, after which the approval is in this state. [`Error::Taken`] where it is not open.
+    /// Keeps one more signature, durably, after which the approval is in this state. `Error::Taken` where it is not open.
     fn sign(&self, id: &ApprovalId, signed: Signed, state: ApprovalState) -> Answer<'_, ()>;
-    /// Ends an approval, durably, and forgets its bytes. [`Error::Taken`] where it is not open.
+    /// Ends an approval, durably, and forgets its bytes. `Error::Taken` where it is not open.
     fn end(&self, id: &ApprovalId, state: ApprovalState, now: u64) -> Answer<'_, ()>;
     /// More people have to sign than were asked: it waits again.
     fn need(&self, id: &ApprovalId, needed: u8, now: u64) -> Answer<'_, ()>;
     /// Whoever asked was told of its end.
     fn tell(&self, id: &ApprovalId) -> Answer<'_, ()>;
     /// Keeps a request that begins, as [`super::Store::begin`] does, if these bytes are approved and nobody else carries them out:
-    /// else [`Error::Taken`]. Where it is settled as refused, or as not sent, they may begin once more.
+    /// else `Error::Taken`. Where it is settled as refused, or as not sent, they may begin once more.
     fn carry_out(
         &self,
         approval: &ApprovalId,
