@@ -312,7 +312,13 @@ mod tests {
                 line("carol", "valid-before=\"20270101Z\" ", 3),
                 false,
                 0,
-                "line 1: its valid-before is over",
+                "line 1 approves nothing now: accept a key that is not valid any more",
+            ),
+            (
+                line("carol", "namespaces=\"git\" ", 3),
+                false,
+                1,
+                "drop needs 1 besides whoever asks, and 0 may approve",
             ),
         ] {
             let report = judged(Some(&file), touch, people);
